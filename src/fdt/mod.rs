@@ -1,0 +1,1 @@
+//! Reads the machine's tree, writes a guest's.

@@ -1,0 +1,1 @@
+//! ID registers as guests read them.

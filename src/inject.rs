@@ -1,0 +1,1 @@
+//! Exceptions that EL2 gives a guest.

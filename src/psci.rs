@@ -1,0 +1,1 @@
+//! Power state coordination.

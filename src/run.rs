@@ -1,0 +1,1 @@
+//! Each CPU's loop.

@@ -1,0 +1,1 @@
+//! SMC calling convention: who answers what.

@@ -1,0 +1,1 @@
+//! Trapped MSR and MRS.

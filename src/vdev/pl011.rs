@@ -1,0 +1,1 @@
+//! PL011 UART as a guest sees it.

@@ -1,0 +1,1 @@
+//! PL031 real time clock as a guest sees it.

@@ -1,0 +1,1 @@
+//! The interrupt controller as guests see it: stub to be replaced.
