@@ -235,6 +235,7 @@ pub(crate) mod tests {
         let mut gzip = Gzip::open(packed, "vm kernel")?;
         let mut out = Vec::new();
         while let Some(piece) = gzip.next(most)? {
+            assert!(piece.len() <= most);
             out.extend(piece);
         }
         Ok(out)
