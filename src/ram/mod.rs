@@ -49,7 +49,7 @@ impl GuestRam {
     #[allow(unsafe_code, reason = "the one place where memory becomes a guest's")]
     pub unsafe fn new(start: GuestPhysAddr, chunks: &[HostRange]) -> Self {
         let mut ram = Self { range: GuestRange::between(start, start), chunks: Vec::new() };
-        for host in chunks {
+        for host in chunks.iter().filter(|chunk| !chunk.is_empty()) {
             let Some(guest) = GuestRange::new(ram.range.end(), host.size()) else { break };
             ram.chunks.push(Chunk { guest, host: host.start() });
             ram.range = GuestRange::between(start, guest.end());
@@ -117,12 +117,15 @@ impl GuestRam {
         Ok(())
     }
 
-    /// Goes on with scrubbing all of it: has `zero` zero the next `max` bytes from `progress` on, and moves
-    /// `progress` (0 at first). Returns whether that was the last of it.
-    ///
-    /// How memory is zeroed best is the machine's affair (DC ZVA needs to know the block size), and so is
-    /// the cache maintenance after it.
-    pub fn scrub(&self, progress: &mut u64, max: u64, zero: &mut dyn FnMut(HostRange)) -> bool {
+    /// Goes on with zeroing all of it: the next `max` bytes from `progress` (0 at first), which moves on.
+    /// Returns whether that was the last of it. Takes about 11 instructions for each 128 bytes.
+    pub fn scrub(&self, progress: &mut u64, max: u64) -> bool {
+        self.scrub_with(progress, max, &mut bulk::zero)
+    }
+
+    /// The same, with `zero` to do the zeroing: a machine knows faster ways (DC ZVA), and may clean the
+    /// caches in the same go.
+    pub fn scrub_with(&self, progress: &mut u64, max: u64, zero: &mut dyn FnMut(HostRange)) -> bool {
         let left = self.range.size().saturating_sub(*progress);
         let start = self.range.start().raw().wrapping_add(*progress);
         let piece = GuestRange::new(GuestPhysAddr::at(start), left.min(max)).unwrap_or_default();

@@ -74,7 +74,7 @@ fn no_ram_at_all() {
     let f = fixture(&[]);
     assert_eq!(f.ram.read(gpa(BASE), &mut [0]), Err(OutOfRam));
     assert_eq!(f.ram.chunks().count(), 0);
-    assert!(f.ram.scrub(&mut 0, 1, &mut |_| panic!()));
+    assert!(f.ram.scrub_with(&mut 0, 1, &mut |_| panic!()));
 }
 
 #[test]
@@ -90,13 +90,34 @@ fn what_does_not_fit_below_the_end_is_left_out() {
 }
 
 #[test]
+fn empty_chunks_do_not_end_a_copy() {
+    let f = fixture(&[(0, 0), (0x1000, 0x10), (0, 0), (0x3000, 0x10)]);
+    assert_eq!(f.ram.chunks().count(), 2);
+    f.ram.write(gpa(BASE), &[0x55; 0x20]).unwrap();
+    assert_eq!(
+        (f.memory.bytes(0x1000, 0x10), f.memory.bytes(0x3000, 0x10)),
+        (vec![0x55; 16], vec![0x55; 16])
+    );
+}
+
+#[test]
+fn scrubbing_zeroes_by_itself() {
+    let f = fixture(&PARTS);
+    let mut progress = 0;
+    while !f.ram.scrub(&mut progress, 0x1001) {}
+    let mut bytes = vec![1; 0x4000];
+    f.ram.read(gpa(BASE), &mut bytes).unwrap();
+    assert!(bytes.iter().all(|b| *b == 0));
+}
+
+#[test]
 fn scrubbing_goes_in_bounded_pieces() {
     let f = fixture(&PARTS);
     let (mut progress, mut steps) = (0, 0);
     let mut pieces = Vec::new();
     loop {
         let mut size = 0;
-        let done = f.ram.scrub(&mut progress, 0x1800, &mut |piece| {
+        let done = f.ram.scrub_with(&mut progress, 0x1800, &mut |piece| {
             size += piece.size();
             pieces.push(piece);
             bulk::zero(piece);
@@ -114,7 +135,7 @@ fn scrubbing_goes_in_bounded_pieces() {
     assert!(bytes.iter().all(|b| *b == 0));
     // What belongs to nobody is as it was.
     assert!(f.memory.bytes(0x1000, 0x3000).iter().all(|b| *b == 0xcc));
-    assert!(f.ram.scrub(&mut progress, 0x1800, &mut |_| panic!()));
+    assert!(f.ram.scrub_with(&mut progress, 0x1800, &mut |_| panic!()));
 }
 
 #[derive(Clone, Debug)]
