@@ -42,6 +42,7 @@ pub mod trng; //     the firmware's random numbers
 pub mod vcpu; //     a virtual CPU
 pub mod vdev; //     devices as guests see them
 pub mod vm; //       a VM and what it owns //      each CPU's loop
+pub mod vmid; //     VMIDs, with generations
 
 #[cfg(target_os = "none")]
 pub mod arch; //     the machine itself
