@@ -5,6 +5,7 @@
 
 pub mod pl011;
 pub mod pl031;
+pub mod registers;
 pub mod vgic;
 
 use crate::addr::{GuestPhysAddr, GuestRange};
@@ -49,6 +50,8 @@ pub trait MmioDevice: Send {
     fn deadline(&self) -> Option<Ticks> {
         None
     }
+    /// It is `now`, perhaps past [`deadline`](Self::deadline): brings the interrupt line up to date.
+    fn advance(&mut self, _now: Ticks) {}
 }
 
 /// A device at its place.
