@@ -143,11 +143,7 @@ pub const fn is_supported(number: u16, wide: bool) -> bool {
 }
 
 /// Decodes the call of function `number` with arguments x1, x2, x3 (already cut to 32 bits where not `wide`).
-#[inline]
 pub fn decode(number: u16, wide: bool, args: [u64; 3]) -> Decoded {
-    if number == function::VERSION && !wide {
-        return Decoded::Value(VERSION);
-    }
     match request(number, wide, args) {
         Ok(request) => Decoded::Request(request),
         Err(value) => Decoded::Value(value),
@@ -160,6 +156,7 @@ fn request(number: u16, wide: bool, [x1, x2, x3]: [u64; 3]) -> Result<Request, u
         return Err(status::NOT_SUPPORTED);
     }
     Ok(match number {
+        function::VERSION => return Err(VERSION),
         function::CPU_SUSPEND if !is_power_state(x1) => return Err(status::INVALID_PARAMETERS),
         function::CPU_SUSPEND => Request::CpuSuspend,
         function::CPU_OFF => Request::CpuOff,

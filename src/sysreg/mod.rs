@@ -71,6 +71,9 @@ pub enum Sgi {
 const ID_SPACE: u32 = SysRegId::new(3, 0, 0, 0, 0).raw();
 const ID_MASK: u32 = SysRegId::new(3, 7, 15, 0, 0).raw();
 
+/// Written for each interrupt between CPUs, so it is looked at first.
+const ICC_SGI1R: SysRegId = SysRegId::new(3, 0, 12, 11, 5);
+
 /// OSLSR_EL1: an OS Lock is implemented (OSLM) and unlocked.
 const OSLSR: u64 = 1 << 3;
 
@@ -83,27 +86,37 @@ pub fn lookup(reg: SysRegId, read: bool) -> Action {
             return Action::Id(crm, op2);
         }
     }
+    if reg == ICC_SGI1R && !read {
+        return Action::Sgi(Sgi::Sgi1);
+    }
     match row(reg) {
-        Some((_, on_read, _)) if read => on_read,
-        Some((_, _, on_write)) => on_write,
+        Some(row) if read => row.read,
+        Some(row) => row.write,
         None => Action::Undefined,
     }
 }
 
 /// The manual's name, for reports; `None` for what no row lists.
 pub fn name(reg: SysRegId) -> Option<&'static str> {
-    row(reg).map(|(name, _, _)| name)
+    row(reg).map(|row| row.name)
+}
+
+/// What is known of a register.
+struct Row {
+    name: &'static str,
+    read: Action,
+    write: Action,
 }
 
 macro_rules! registers {
     ($($op0:literal $op1:literal $crn:literal $crm:literal $op2:literal, $name:literal, $read:expr, $write:expr;)*) => {
-        /// Name, and what a read and a write mean.
-        fn row(reg: SysRegId) -> Option<(&'static str, Action, Action)> {
+        /// The row of a register, if it has one.
+        fn row(reg: SysRegId) -> Option<&'static Row> {
             use {Action::*, TimerReg::*, self::Identity::*, self::Sgi::*};
             // Compares with constants, of which the compiler makes a search.
             match reg.raw() {
                 $(raw if raw == const { SysRegId::new($op0, $op1, $crn, $crm, $op2).raw() } =>
-                    Some(($name, $read, $write)),)*
+                    Some(const { &Row { name: $name, read: $read, write: $write } }),)*
                 _ => None,
             }
         }
