@@ -13,7 +13,7 @@ use crate::trng;
 /// SMCCC_VERSION: 1.1.
 pub const VERSION: u64 = 1 << 16 | 1;
 
-/// The result of every call that does not exist (DEN0028 7.1), sign extended to 64 bits as KVM does it,
+/// The result of every call that does not exist, sign extended to 64 bits as KVM does it,
 /// also for 32-bit calls: their callers look at W0.
 pub const NOT_SUPPORTED: u64 = (-1_i64) as u64;
 
@@ -91,7 +91,7 @@ fn standard(regs: &GuestRegs, number: u16, wide: bool) -> Call {
     }
 }
 
-/// SMCCC_ARCH_FEATURES (DEN0028 7.3).
+/// SMCCC_ARCH_FEATURES.
 ///
 /// SMCCC_ARCH_WORKAROUND_1, 2 and 3 are said not to exist, not to be unnecessary: EL2 cannot know that a CPU is
 /// unaffected, and the firmware's own answer is not passed on yet. A kernel decides by ID_AA64PFR0_EL1.CSV2,
