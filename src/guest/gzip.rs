@@ -276,7 +276,9 @@ pub(crate) mod tests {
         let data = sample();
         for level in ["-1", "-9n"] {
             let dir = std::env::temp_dir();
-            let Some((packed, _)) = crate::fdt::tests::run("gzip", &[level, "-c"], &dir, &data) else { return };
+            let Some((packed, _)) = crate::fdt::tests::run("gzip", &[level, "-c"], &dir, &data) else {
+                return;
+            };
             assert_eq!(stated_size(&packed), data.len() as u64);
             assert!(unpack(&packed, WINDOW).unwrap() == data);
         }
