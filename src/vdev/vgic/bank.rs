@@ -78,7 +78,7 @@ pub(super) struct Bank {
     pub(super) rouse: u32,
     /// Listed, and another vCPU waits to know its state.
     pub(super) asked: u32,
-    /// `active` and `shown` are from after that question.
+    /// `active` and `shown` are from after that question; whoever reads them takes this back.
     pub(super) answered: u32,
 
     /// GICx_IPRIORITYRn.
@@ -285,7 +285,7 @@ impl Bank {
         let b = bit(lane);
         let active = self.active & b != 0;
         let latch = forward && self.latch & b != 0;
-        let high = forward && self.line & !self.edge & b != 0;
+        let high = self.line & !self.edge & b != 0;
         let mut entry = u64::from(intid) | u64::from(self.priority(lane)) << lr::PRIORITY_SHIFT;
         if self.group & b != 0 {
             entry |= lr::GROUP1;
@@ -294,7 +294,7 @@ impl Bank {
             entry |= lr::ACTIVE;
         }
         self.shown &= !b;
-        if latch || high && !active {
+        if latch || high && forward && !active {
             entry |= lr::PENDING;
             self.shown |= b;
         }
@@ -303,16 +303,14 @@ impl Bank {
             // The architecture has no pending and active hardware entry: that one is ours to end.
             entry |= lr::HW | u64::from(intid) << lr::PINTID_SHIFT;
             self.hardware |= b;
-        } else if high || self.linked & b != 0 {
-            // Its line may still be high when the guest is done: then it is pending again at once.
+        } else if high || self.linked & b != 0 || self.latch & b != 0 && !latch {
+            // Its end has consequences: pending again while its line is high, or at another vCPU, or to be
+            // told to the physical interrupt.
             entry |= lr::EOI;
         }
         if latch {
             self.latch &= !b;
             self.moved |= b;
-        }
-        if self.listed & b == 0 {
-            self.answered &= !b;
         }
         self.listed |= b;
         entry
@@ -325,6 +323,5 @@ impl Bank {
         self.listed &= gone;
         self.hardware &= gone;
         self.shown &= gone;
-        self.answered &= gone;
     }
 }

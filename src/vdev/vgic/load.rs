@@ -55,6 +55,8 @@ fn settle(bank: &mut Bank, lists: &mut Lists, n: u32, groups: u32, mine: bool) -
         return false;
     }
     bank.unlist(lane);
+    // From now on registers read the bank itself.
+    bank.answered &= !b;
     free(lists, n);
     true
 }
@@ -371,9 +373,7 @@ impl Vgic {
         let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
         // Before the locks: what others note after that sets it again.
         cpu.attention.swap(false, Ordering::AcqRel);
-        if self.owing.load(Ordering::Relaxed) != 0 {
-            self.owing.fetch_and(!Kicks::of(me).0, Ordering::Relaxed);
-        }
+        self.pay(me);
         let groups = self.groups.load(Ordering::Relaxed);
         let mut private = cpu.private.lock();
         let spis = private.spi_lists != 0 || cpu.spi_banks.load(Ordering::Acquire) != 0;
@@ -403,10 +403,19 @@ impl Vgic {
         kicks
     }
 
+    /// `me` is about to take back what it has listed: GICx_CTLR.RWP need not wait for it any more.
+    #[inline(always)]
+    fn pay(&self, me: VcpuId) {
+        if self.owing.load(Ordering::Relaxed) != 0 {
+            self.owing.fetch_and(!Kicks::of(me).0, Ordering::Relaxed);
+        }
+    }
+
     /// Empties the list registers of a vCPU that left its CPU, after `Machine::put`, which cleared the
     /// physical active state of its linked interrupts too. Returns whom to kick.
     pub fn unload(&self, me: VcpuId, lists: &mut Lists) -> Kicks {
         let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
+        self.pay(me);
         let groups = self.groups.load(Ordering::Relaxed);
         let mut private = cpu.private.lock();
         let mut spis = self.spis.lock();

@@ -460,6 +460,14 @@ impl Vgic {
         self.cpus.get(usize::from(vcpu.0))
     }
 
+    /// Whether a vCPU has anything in list registers.
+    fn is_loaded(&self, vcpu: VcpuId) -> bool {
+        self.cpu(vcpu).is_some_and(|cpu| {
+            let private = cpu.private.lock();
+            private.bank.listed != 0 || private.spi_lists != 0
+        })
+    }
+
     /// Has `vcpu` look.
     #[inline(always)]
     fn look(&self, cpu: &Cpu, vcpu: VcpuId) -> Kicks {

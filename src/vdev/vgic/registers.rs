@@ -211,7 +211,7 @@ impl Vgic {
         };
         let before = bank.listed | bank.wanted();
         let touched = write(bank, place, access.size, value as u32, self.priority_mask, super::SGI_EDGES);
-        if touched & (before | bank.wanted()) == 0 {
+        if touched & (before | bank.wanted()) | bank.release == 0 {
             return Outcome::Done(0, Kicks::NONE);
         }
         if place.array == Array::ClearEnable && touched & bank.listed != 0 {
@@ -265,7 +265,7 @@ impl Vgic {
         use Array::{ClearActive, ClearPending, SetActive, SetPending};
         let (mut pending, mut active) = (bank.pending(), bank.active);
         let live = matches!(place.array, SetPending | ClearPending | SetActive | ClearActive);
-        if live && bank.listed != 0 {
+        if live && bank.listed | bank.answered != 0 {
             match self.read_listed(access, bank, first, own, home) {
                 Ok((p, a)) => (pending, active) = (p, a),
                 Err(outcome) => return outcome,
@@ -292,12 +292,12 @@ impl Vgic {
         let others = bank.listed & !own;
         let unknown = others & !bank.answered;
         if let Some(lane) = Bits(unknown).next() {
+            let holder = home(lane);
             bank.asked |= unknown;
-            let vcpus = Bits(unknown).fold(Kicks::NONE, |set, lane| set | Kicks::of(home(lane)));
-            super::call(&self.cpus, vcpus);
-            return Err(Outcome::Remote(home(lane)));
+            super::call(&self.cpus, Kicks::of(holder));
+            return Err(Outcome::Remote(holder));
         }
-        bank.answered &= !others;
+        bank.answered &= own;
         // What registers did to the reader's own since they were listed counts already.
         let (p, a) = state_in_lists(access.lists, first, own);
         let p = p & !bank.drop | bank.shown & others & !bank.drop;

@@ -150,7 +150,9 @@ impl Vgic {
         }
         let all = Kicks::first(self.cpus.len());
         if before & !groups != 0 {
-            self.owe(all.without(me));
+            for vcpu in all.without(me).filter(|&vcpu| self.is_loaded(vcpu)) {
+                self.owe(Kicks::of(vcpu));
+            }
         }
         super::call(&self.cpus, all);
         Outcome::Done(0, all)
