@@ -57,7 +57,7 @@ pub(super) struct Bank {
 
     /// A physical interrupt of the same INTID is active on behalf of this one.
     pub(super) linked: u32,
-    /// A linked one came again while its predecessor, over and done, was still listed.
+    /// Listed, and linked since: what the list register holds is not what the link is about.
     pub(super) fired: u32,
     /// Ended without the hardware: the physical interrupt is to be deactivated by EL2.
     pub(super) release: u32,
@@ -175,7 +175,7 @@ impl Bank {
     #[inline(always)]
     pub(super) fn link(&mut self, lane: u32) {
         let b = bit(lane);
-        self.fired |= self.linked & b;
+        self.fired |= self.listed & b;
         self.linked |= b;
         self.latch |= b;
     }
@@ -267,11 +267,11 @@ impl Bank {
             self.active &= !b;
             self.forced &= !b;
         }
-        if self.linked & b != 0 && !active {
+        if self.linked & !self.fired & b != 0 && !active {
             if !reached {
                 self.unlink(b);
             } else if !pending {
-                self.linked &= self.fired | !b;
+                self.linked &= !b;
             }
         }
         self.fired &= !b;

@@ -81,6 +81,8 @@ struct Run {
     model: Model,
     lists: u8,
     eoimode: bool,
+    /// A timer interrupt made pending by the guest: the physical one is let go when all is over, not before.
+    by_hand: [bool; VCPUS],
 }
 
 impl Run {
@@ -97,7 +99,7 @@ impl Run {
         for i in &mut model.spis {
             (i.group1, i.priority) = (true, 0xa0);
         }
-        Self { vm, model, lists, eoimode }
+        Self { vm, model, lists, eoimode, by_hand: [false; VCPUS] }
     }
 
     fn intid(index: usize) -> u32 {
@@ -213,14 +215,17 @@ impl Run {
         }
         for n in std::mem::take(&mut self.vm.raised) {
             let timer = self.model.get(n, TIMER);
-            assert!(!timer.linked, "fired while active");
+            assert!(!timer.linked || self.by_hand[n], "fired while active");
             (timer.linked, timer.latch) = (true, true);
         }
         for n in 0..VCPUS {
-            let linked = self.model.private[n][TIMER as usize].linked;
+            let timer = &mut self.model.private[n][TIMER as usize];
+            let linked = timer.linked;
+            self.by_hand[n] &= timer.active || timer.latch;
             let cpu = &self.vm.cpus[n];
-            if self.vm.vgic.attention(vcpu(n)) {
-                continue; // not resident, and will look before it is
+            // A vCPU that is not resident looks before it is.
+            if self.by_hand[n] || self.vm.vgic.attention(vcpu(n)) {
+                continue;
             }
             let active = if cpu.resident { cpu.timer_active } else { cpu.lists.linked_active(IntId(TIMER)) };
             assert_eq!(active, linked, "physical state of vCPU {n}'s timer");
@@ -245,10 +250,7 @@ impl Run {
                 if on { 0x100 } else { 0x180 }
             }
             Bits::Pend(true) => {
-                // Then the physical interrupt is let go late; a rule of its own.
-                if interrupt.linked && interrupt.active {
-                    return;
-                }
+                self.by_hand[owner] |= intid == TIMER;
                 interrupt.latch = true;
                 0x200
             }
