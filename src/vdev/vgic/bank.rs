@@ -40,6 +40,8 @@ impl Iterator for Bits {
 pub(super) struct Bank {
     /// Those that exist.
     pub(super) valid: u32,
+    /// Those of which the configuration is fixed: SGIs.
+    pub(super) fixed: u32,
     /// In Group 1; else Group 0.
     pub(super) group: u32,
     /// Forwarded when pending.
@@ -68,8 +70,6 @@ pub(super) struct Bank {
     pub(super) hardware: u32,
     /// Listed, and the list register holds what was `latch`.
     pub(super) moved: u32,
-    /// Listed, and pending there when last looked at.
-    pub(super) shown: u32,
     /// Listed, and ICPENDR was written since.
     pub(super) drop: u32,
     /// Listed, and ICACTIVER was written since.
@@ -78,18 +78,21 @@ pub(super) struct Bank {
     pub(super) rouse: u32,
     /// Listed, and another vCPU waits to know its state.
     pub(super) asked: u32,
-    /// `active` and `shown` are from after that question; whoever reads them takes this back.
+    /// `active` and `moved` are from after that question; whoever reads them takes this back.
     pub(super) answered: u32,
+    /// Any of what is rare: drop, quiet, rouse, asked, answered, forced, release.
+    pub(super) odd: u32,
 
     /// GICx_IPRIORITYRn.
     pub(super) priority: [u8; 32],
 }
 
 impl Bank {
-    /// As after reset: disabled, Group 0, priority 0, nothing pending. `edge` is the configuration.
+    /// As after reset: disabled, Group 0, priority 0, nothing pending. `edge`: edge-triggered for good.
     pub(super) const fn new(valid: u32, edge: u32) -> Self {
         Self {
             valid,
+            fixed: edge,
             group: 0,
             enabled: 0,
             edge,
@@ -103,19 +106,19 @@ impl Bank {
             listed: 0,
             hardware: 0,
             moved: 0,
-            shown: 0,
             drop: 0,
             quiet: 0,
             rouse: 0,
             asked: 0,
             answered: 0,
+            odd: 0,
             priority: [0; 32],
         }
     }
 
     /// Back to [`new`](Self::new), but lines are what devices make them.
-    pub(super) fn reset(&mut self, edge: u32) {
-        *self = Self { line: self.line, ..Self::new(self.valid, edge) };
+    pub(super) fn reset(&mut self) {
+        *self = Self { line: self.line, ..Self::new(self.valid, self.fixed) };
     }
 
     /// Pending, leaving aside what list registers know.
@@ -184,6 +187,7 @@ impl Bank {
     #[inline(always)]
     fn unlink(&mut self, lanes: u32) {
         self.release |= self.linked & lanes;
+        self.odd |= self.release;
         self.linked &= !lanes;
     }
 
@@ -204,6 +208,7 @@ impl Bank {
     pub(super) fn clear_pending(&mut self, lanes: u32) {
         self.latch &= !lanes;
         self.drop |= lanes & self.listed;
+        self.odd |= self.drop;
         self.unlink(lanes & !self.listed & !self.active);
     }
 
@@ -216,6 +221,7 @@ impl Bank {
         let fresh = lanes & !self.listed & !self.active;
         self.active |= fresh;
         self.forced |= fresh;
+        self.odd |= lanes;
     }
 
     /// ICACTIVER, ICC_DIR_EL1.
@@ -223,6 +229,7 @@ impl Bank {
         let listed = lanes & self.listed;
         self.quiet |= listed;
         self.rouse &= !listed;
+        self.odd |= listed;
         self.deactivate(lanes & !self.listed);
     }
 
@@ -237,7 +244,7 @@ impl Bank {
         let mut active = entry & lr::ACTIVE != 0;
         // Whether the guest's deactivation, if there was one, reached the physical interrupt.
         let mut reached = entry & lr::HW != 0;
-        if (self.drop | self.quiet | self.rouse | self.asked) & b != 0 {
+        if self.odd & b != 0 {
             if self.drop & b != 0 && pending {
                 pending = false;
                 reached &= active;
@@ -248,7 +255,6 @@ impl Bank {
             }
             if self.rouse & b != 0 && !active {
                 active = true;
-                self.active &= !b;
                 self.forced |= b;
             }
             self.answered |= self.asked & b;
@@ -293,10 +299,8 @@ impl Bank {
         if active {
             entry |= lr::ACTIVE;
         }
-        self.shown &= !b;
         if latch || high && forward && !active {
             entry |= lr::PENDING;
-            self.shown |= b;
         }
         self.hardware &= !b;
         if self.linked & b != 0 && !(active && latch) {
@@ -316,12 +320,46 @@ impl Bank {
         entry
     }
 
+    /// Takes back list registers that the hardware left empty, nothing being `odd` or active elsewhere, and
+    /// lists the one interrupt that is due, if there is one. `None` if there are more, with nothing changed.
+    #[inline(always)]
+    pub(super) fn turn_over(&mut self, groups: u32) -> Option<u64> {
+        let due = self.pending() & self.forwarded(groups);
+        if due & due.wrapping_sub(1) != 0 {
+            return None;
+        }
+        let linked = self.linked & (!self.hardware | self.fired);
+        let lane = due.trailing_zeros() & 31;
+        let mut entry = u64::from(lane) | u64::from(self.priority(lane)) << lr::PRIORITY_SHIFT | lr::PENDING;
+        if self.group & due != 0 {
+            entry |= lr::GROUP1;
+        }
+        if linked & due != 0 {
+            entry |= lr::HW | u64::from(lane) << lr::PINTID_SHIFT;
+        } else if self.line & !self.edge & due != 0 {
+            entry |= lr::EOI;
+        }
+        self.linked = linked;
+        self.hardware = linked & due;
+        self.moved = self.latch & due;
+        self.latch &= !due;
+        self.listed = due;
+        self.fired = 0;
+        self.active = 0;
+        Some(if due == 0 { 0 } else { entry })
+    }
+
+    /// Works out `odd`.
+    pub(super) fn settle_odd(&mut self) {
+        self.odd =
+            self.drop | self.quiet | self.rouse | self.asked | self.answered | self.forced | self.release;
+    }
+
     /// `lane`, taken back, left its list register.
     #[inline(always)]
     pub(super) fn unlist(&mut self, lane: u32) {
         let gone = !bit(lane);
         self.listed &= gone;
         self.hardware &= gone;
-        self.shown &= gone;
     }
 }
