@@ -90,7 +90,7 @@ impl Guest {
         let text: String = (0..50).map(|line| format!("{line:04} {}\n", "x".repeat(54))).collect();
         run.type_keys(&text)?;
         run.type_keys("\u{4}")?;
-        run.wait_for(&format!("\n{PASTE_MD5}  -\r\n"))?;
+        run.wait_for(&format!("{PASTE_MD5}  -\r\n"))?;
         run.wait_for(PROMPT)?;
 
         run.type_keys("poweroff\r")?;
