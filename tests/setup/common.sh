@@ -130,12 +130,12 @@ is_installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
-# apt_install WHY OPTION... PACKAGE...
+# apt_install WHY PACKAGE...; APT_SUITE, where set, is preferred for them and what they need.
 apt_install() {
     why=$1
     shift
     say "installing $* ($why)"
-    retry "apt-get install" apt install -y --no-install-recommends "$@" ||
+    retry "apt-get install" apt install -y --no-install-recommends ${APT_SUITE:+-t "$APT_SUITE"} "$@" ||
         die "apt-get could not install $*; the lines above say why"
 }
 

@@ -23,7 +23,7 @@ add_backports() {
     # A key that stood inside the source lies in this tree; root's configuration must not point there.
     case $options in
     *signed-by="$STATE"/*)
-        as_root cp "$STATE/keys/${options##*/}" /etc/apt/keyrings/mezzanine-backports.asc
+        as_root install -D -m 644 "$STATE/keys/${options##*/}" /etc/apt/keyrings/mezzanine-backports.asc
         options=signed-by=/etc/apt/keyrings/mezzanine-backports.asc
         ;;
     esac
@@ -45,7 +45,8 @@ if ! qemu_is_new; then
         on_offer=$(newest)
     fi
     [ -n "$on_offer" ] || die "apt's sources offer no qemu-system-arm"
-    apt_install "QEMU ${on_offer%% *}, the machine that Mezzanine runs on" -t "${on_offer#* }" qemu-system-arm
+    APT_SUITE=${on_offer#* }
+    apt_install "QEMU ${on_offer%% *}, the machine that Mezzanine runs on" qemu-system-arm
     qemu_is_new || say "QEMU $MIN_QEMU is not on offer here; tests that need it are skipped"
 fi
 say "QEMU is $(version_of qemu-system-aarch64 --version)"

@@ -29,7 +29,7 @@ install_debian() {
     at_least "${candidate:-0}" $MIN_RUST ||
         die "Debian's rustc-web is ${candidate:-not on offer} here and $MIN_RUST is needed: enable the -security suite" \
             "in apt's sources, or let 'rustup target add $METAL_TARGET' reach its server"
-    apt_install "a compiler with the sources of core and alloc for $METAL_TARGET; about 170 MB to fetch" \
+    apt_install "a compiler with the sources of core and alloc for $METAL_TARGET; about 190 MB to fetch" \
         rustc-web cargo-web rust-web-src rust-web-clippy lld
     debian_rust_is_ready || die "/usr/bin/rustc, its sources in /usr/src or ld.lld are still missing after installing them"
 }
