@@ -55,7 +55,31 @@ fn settle(bank: &mut Bank, lists: &mut Lists, n: u32, groups: u32, mine: bool) -
         return false;
     }
     bank.unlist(lane);
+    // From now on registers read the bank itself.
+    bank.answered &= !b;
     free(lists, n);
+    true
+}
+
+/// The short way, for what is by far the most frequent: private interrupts alone, the one before done with,
+/// and at most one new. False if it is not like that, with nothing changed.
+#[inline(always)]
+fn turn_over(bank: &mut Bank, lists: &mut Lists, groups: u32) -> bool {
+    let elsewhere = bank.active & !bank.listed;
+    let held = if lists.used == 0 { 0 } else { read(lists, 0) & (lr::STATE | lr::EOI) };
+    let others = u64::from(lists.used & !1);
+    if u64::from(bank.odd | elsewhere) | others | held | (lists.hcr ^ lr::HCR_EN) != 0 {
+        return false;
+    }
+    let Some(entry) = bank.turn_over(groups) else { return false };
+    if entry != 0
+        && let Some(first) = lists.lr.first_mut()
+    {
+        *first = entry;
+        lists.dirty |= 1;
+    }
+    lists.used = u16::from(entry != 0);
+    lists.parked = bank.parked();
     true
 }
 
@@ -371,9 +395,21 @@ impl Vgic {
         let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
         // Before the locks: what others note after that sets it again.
         cpu.attention.swap(false, Ordering::AcqRel);
-        if self.owing.load(Ordering::Relaxed) != 0 {
-            self.owing.fetch_and(!Kicks::of(me).0, Ordering::Relaxed);
+        let owing = self.owing.load(Ordering::Relaxed);
+        let groups = self.groups.load(Ordering::Relaxed);
+        let mut private = cpu.private.lock();
+        let spis = cpu.spi_banks.load(Ordering::Acquire) | u32::from(private.spi_lists);
+        if u64::from(spis) | owing == 0 && turn_over(&mut private.bank, lists, groups) {
+            return Kicks::NONE;
         }
+        drop(private);
+        self.load_any(me, cpu, lists)
+    }
+
+    /// The general way.
+    #[inline(never)]
+    fn load_any(&self, me: VcpuId, cpu: &Cpu, lists: &mut Lists) -> Kicks {
+        self.pay(me);
         let groups = self.groups.load(Ordering::Relaxed);
         let mut private = cpu.private.lock();
         let spis = private.spi_lists != 0 || cpu.spi_banks.load(Ordering::Acquire) != 0;
@@ -396,6 +432,7 @@ impl Vgic {
         let hcr = if load.fill() { lr::HCR_EN } else { load.crowded() };
         load.set_hcr(hcr);
         load.report_linked();
+        load.private.bank.settle_odd();
         let kicks = load.kicks.without(me);
         if !kicks.is_empty() {
             super::call(&self.cpus, kicks);
@@ -403,10 +440,19 @@ impl Vgic {
         kicks
     }
 
+    /// `me` is about to take back what it has listed: GICx_CTLR.RWP need not wait for it any more.
+    #[inline(always)]
+    fn pay(&self, me: VcpuId) {
+        if self.owing.load(Ordering::Relaxed) != 0 {
+            self.owing.fetch_and(!Kicks::of(me).0, Ordering::Relaxed);
+        }
+    }
+
     /// Empties the list registers of a vCPU that left its CPU, after `Machine::put`, which cleared the
     /// physical active state of its linked interrupts too. Returns whom to kick.
     pub fn unload(&self, me: VcpuId, lists: &mut Lists) -> Kicks {
         let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
+        self.pay(me);
         let groups = self.groups.load(Ordering::Relaxed);
         let mut private = cpu.private.lock();
         let mut spis = self.spis.lock();
@@ -427,6 +473,7 @@ impl Vgic {
         load.set_hcr(lr::HCR_EN);
         load.report_linked();
         load.lists.release = 0;
+        load.private.bank.settle_odd();
         let kicks = load.kicks.without(me);
         if load.private.bank.deliverable(groups) != 0 || cpu.spi_banks.load(Ordering::Relaxed) != 0 {
             cpu.attention.store(true, Ordering::Release);
