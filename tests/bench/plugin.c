@@ -10,7 +10,7 @@
  * A guest talks to the plugin by hints, which are NOPs to every CPU:
  *   HINT #64       closes the open row
  *   HINT #64 + n   opens row n, 1 <= n <= 47: exits are booked under it until it is closed
- *   HINT #112 + n  a mark, 0 <= n <= 15: all counters are written down, with X0
+ *   HINT #112 + n  a mark, 0 <= n <= 15: all counters are written down, with X0 and CNTVOFF_EL2
  *
  * Arguments: out=FILE (JSON), offsets=on (device accesses are told apart by register, not by page).
  * One thread must run all vCPUs (-icount does that); the tables have no lock.
@@ -54,6 +54,7 @@ struct mark {
     int id;
     struct counters at;
     uint64_t x0;
+    uint64_t offset; /* CNTVOFF_EL2 */
 };
 
 struct vcpu {
@@ -62,7 +63,6 @@ struct vcpu {
     struct counters sum;
     bool guest_seen;        /* EL2 has let a guest run */
     struct counters load;   /* at the first instruction below EL2 */
-    uint64_t load_offset;   /* CNTVOFF_EL2 then */
     struct tally *exit;     /* the exit that EL2 is dealing with */
     uint64_t exit_start;    /* instructions before it */
     uint64_t first_wait, last_wait; /* instructions up to EL2's own WFI in it, 0: none */
@@ -276,7 +276,6 @@ static void block_runs(unsigned index, void *data) {
         if (!v->guest_seen) {
             v->guest_seen = true;
             v->load = v->sum;
-            v->load_offset = read(CNTVOFF);
         }
         if (v->exit) {
             exit_ends(v);
@@ -309,7 +308,7 @@ static void hint_runs(unsigned index, void *data) {
     settle(v, index);
     if (number >= FIRST_MARK) {
         if (mark_count < MARKS) {
-            marks[mark_count++] = (struct mark){number - FIRST_MARK, v->sum, read(X0)};
+            marks[mark_count++] = (struct mark){number - FIRST_MARK, v->sum, read(X0), read(CNTVOFF)};
         }
         return;
     }
@@ -394,7 +393,6 @@ static void write_vcpu(FILE *file, unsigned index) {
     if (v->guest_seen) {
         fputs(",\"load\":", file);
         write_counters(file, &v->load);
-        fprintf(file, ",\"cntvoff\":%" PRIu64, v->load_offset);
     }
     if (v->off) {
         fputs(",\"off\":", file);
@@ -422,7 +420,8 @@ static void finish(uint64_t plugin, void *data) {
     }
     fprintf(file, "],\n\"overflow\":%s,\n\"marks\":[", overflow ? "true" : "false");
     for (size_t i = 0; i < mark_count; i++) {
-        fprintf(file, "%s\n{\"id\":%d,\"x0\":%" PRIu64 ",\"at\":", i ? "," : "", marks[i].id, marks[i].x0);
+        fprintf(file, "%s\n{\"id\":%d,\"x0\":%" PRIu64 ",\"cntvoff\":%" PRIu64 ",\"at\":", i ? "," : "", marks[i].id,
+                marks[i].x0, marks[i].offset);
         write_counters(file, &marks[i].at);
         fputc('}', file);
     }
