@@ -98,6 +98,14 @@ pub type GuestRange = AddrRange<GuestPhysAddr>;
 /// A range of host-physical addresses.
 pub type HostRange = AddrRange<HostPhysAddr>;
 
+impl GuestRange {
+    /// `size` bytes from `start`, for constants: there, a range that wraps does not compile.
+    pub const fn at(start: u64, size: u64) -> Self {
+        assert!(start.checked_add(size).is_some(), "range wraps");
+        Self { start: GuestPhysAddr(start), size }
+    }
+}
+
 impl<A: Address> AddrRange<A> {
     /// `size` bytes from `start`, or `None` if the last byte lies past the end of the space.
     pub fn new(start: A, size: u64) -> Option<Self> {

@@ -32,6 +32,7 @@ pub mod psci; //     power state coordination
 pub mod ram; //      checked copies into and out of guest RAM
 pub mod regs; //     x0..x30, PC, PSTATE
 pub mod run;
+pub mod console; //  one serial line for everybody
 pub mod sched; //    who runs next
 pub mod smccc; //    SMC calling convention: who answers what
 pub mod stage2; //   Stage 2 tables

@@ -83,8 +83,88 @@ macro_rules! problem {
     };
 }
 
+/// The word of `known` that somebody who wrote `word` most likely meant, if one is near.
+pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let most = word.len().min(9) / 3 + 1;
+    known
+        .iter()
+        .map(|&k| (distance(word.as_bytes(), k.as_bytes()), k))
+        .filter(|(d, _)| *d <= most)
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, k)| k)
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours that turn one word into the other.
+fn distance(a: &[u8], b: &[u8]) -> usize {
+    const LONGEST: usize = 40;
+    if a.len() >= LONGEST || b.len() >= LONGEST {
+        return usize::MAX;
+    }
+    // Three rows of the table: two above, one above, this one.
+    let mut rows = [[0usize; LONGEST]; 3];
+    for (j, cell) in rows[1].iter_mut().enumerate() {
+        *cell = j;
+    }
+    for (i, &x) in a.iter().enumerate() {
+        rows[2][0] = i + 1;
+        for (j, &y) in b.iter().enumerate() {
+            let swap = i > 0 && j > 0 && a.get(i - 1) == Some(&y) && b.get(j - 1) == Some(&x);
+            let mut best = rows[1][j] + usize::from(x != y);
+            best = best.min(rows[1][j + 1] + 1).min(rows[2][j] + 1);
+            if swap {
+                best = best.min(rows[0][j - 1] + 1);
+            }
+            rows[2][j + 1] = best;
+        }
+        rows.rotate_left(1);
+    }
+    rows[1][b.len()]
+}
+
+/// What to say of a word that nothing knows: "Did you mean X?", or all that is known.
+pub struct Hint<'k> {
+    /// What was written.
+    pub word: &'k str,
+    /// What would have been understood.
+    pub known: &'k [&'k str],
+}
+
+impl fmt::Display for Hint<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(near) = nearest(self.word, self.known) {
+            return write!(f, "Did you mean \"{near}\"");
+        }
+        f.write_str("Known are")?;
+        for (i, word) in self.known.iter().enumerate() {
+            write!(f, "{} {word}", if i == 0 { ":" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::{Hint, distance, nearest};
+
+    #[test]
+    fn suggests_what_was_meant() {
+        let known = ["loglevel", "memory", "vcpus"];
+        assert_eq!(nearest("loglvl", &known), Some("loglevel"));
+        assert_eq!(nearest("vcups", &known), Some("vcpus"));
+        assert_eq!(nearest("zebra", &known), None);
+        assert_eq!(nearest(&"m".repeat(200), &known), None);
+        assert_eq!(Hint { word: "memroy", known: &known }.to_string(), "Did you mean \"memory\"");
+        assert_eq!(Hint { word: "x", known: &known }.to_string(), "Known are: loglevel, memory, vcpus");
+    }
+
+    #[test]
+    fn distance_counts_edits() {
+        assert_eq!(distance(b"", b"abc"), 3);
+        assert_eq!(distance(b"kitten", b"sitting"), 3);
+        assert_eq!(distance(b"ab", b"ba"), 1);
+        assert_eq!(distance(b"same", b"same"), 0);
+    }
+
     #[test]
     fn reads_as_one_sentence_each() {
         let name = "beta";

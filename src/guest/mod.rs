@@ -1,1 +1,3 @@
-//! Image formats.
+//! What a guest is made of: the map of its machine, and the images it starts from.
+
+pub mod map;
