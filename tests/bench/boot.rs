@@ -89,7 +89,7 @@ impl Pair {
 }
 
 /// `memory: EL2 uses N KiB, M KiB a VM`, in bytes.
-fn memory(transcript: &str) -> Option<(u64, u64)> {
+pub(crate) fn memory(transcript: &str) -> Option<(u64, u64)> {
     let (_, tail) = transcript.split_once("memory: EL2 uses ")?;
     let (own, tail) = tail.split_once(" KiB, ")?;
     let (each, _) = tail.split_once(" KiB a VM")?;

@@ -59,7 +59,7 @@ const MARK: [u32; 7] = [
 ];
 
 /// The program as an ELF file: its header, one segment that is all of the file, the code.
-fn mark_program() -> Vec<u8> {
+pub(crate) fn mark_program() -> Vec<u8> {
     const BASE: u64 = 0x40_0000;
     const HEADERS: u64 = 64 + 56;
     let code: Vec<u8> = MARK.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -80,7 +80,7 @@ fn mark_program() -> Vec<u8> {
 }
 
 /// One file of a newc archive (the kernel's Documentation/driver-api/early-userspace/buffer-format.rst).
-fn newc(archive: &mut Vec<u8>, name: &str, mode: u32, data: &[u8]) {
+pub(crate) fn newc(archive: &mut Vec<u8>, name: &str, mode: u32, data: &[u8]) {
     let fields = [0, mode, 0, 0, 1, 0, data.len() as u32, 0, 0, 0, 0, name.len() as u32 + 1, 0];
     archive.extend(b"070701");
     archive.extend(fields.iter().flat_map(|field| format!("{field:08x}").into_bytes()));

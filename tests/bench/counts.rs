@@ -148,4 +148,13 @@ impl Counts {
         }
         all
     }
+
+    /// The longest stay at EL2 with a guest there, and its reason. A WFI counts by its parts: EL2 was open to
+    /// interrupts between them.
+    pub(crate) fn longest(&self) -> Option<(String, u64)> {
+        let stays = self.exits.iter().filter(|e| e.reason != "WFI");
+        stays
+            .filter_map(|e| Some((e.reason.clone(), e.cost.summary()?.max)))
+            .max_by_key(|(_, longest)| *longest)
+    }
 }

@@ -14,6 +14,9 @@ mod names;
 mod qemu;
 mod report;
 mod selftest;
+#[cfg(test)]
+#[allow(dead_code, unused_imports)] // as a bench this file is built for tests, too, but without their harness
+mod tests;
 
 use std::fs;
 use std::process::{Command, ExitCode};

@@ -34,6 +34,16 @@ impl Results {
         for pair in &self.boots {
             bounds.extend(pair.bounds());
         }
+        let runs = self
+            .micro
+            .iter()
+            .map(|(_, counts)| counts)
+            .chain(self.boots.iter().map(|pair| &pair.mezzanine.counts));
+        if let Some((reason, longest)) = runs.filter_map(Counts::longest).max_by_key(|(_, longest)| *longest)
+        {
+            let name = format!("longest stay at EL2 with a guest, instructions ({})", nice(&reason));
+            bounds.push(Bound::new(&name, longest as f64, 20_000.0));
+        }
         bounds.extend(self.image.map(|size| Bound::new("image, KiB", size as f64 / 1024.0, 250.0)));
         if let Some((own, each)) = self.boots.iter().find_map(|pair| pair.memory) {
             bounds.push(Bound::new("memory at EL2 for itself, KiB", own as f64 / 1024.0, 4096.0));
