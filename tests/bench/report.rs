@@ -96,6 +96,15 @@ impl Results {
     }
 }
 
+/// The page with other tables between its markers.
+pub(crate) fn replaced(page: &str, tables: &str) -> Option<String> {
+    const BEGIN: &str = "<!-- tables of `make bench` begin -->\n";
+    const END: &str = "<!-- tables of `make bench` end -->";
+    let (head, rest) = page.split_once(BEGIN)?;
+    let (_, tail) = rest.split_once(END)?;
+    Some(format!("{head}{BEGIN}\n{tables}\n{END}{tail}"))
+}
+
 /// A figure with as many digits as it needs.
 fn plain(value: f64) -> String {
     if value.fract() == 0.0 { thousands(value as u64) } else { format!("{value:.3}") }

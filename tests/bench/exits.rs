@@ -14,9 +14,6 @@ mod names;
 mod qemu;
 mod report;
 mod selftest;
-#[cfg(test)]
-#[allow(dead_code, unused_imports)] // as a bench this file is built for tests, too, but without their harness
-mod tests;
 
 use std::fs;
 use std::process::{Command, ExitCode};
@@ -117,20 +114,11 @@ fn write_results(options: &Options, results: &Results, markdown: &str) -> Result
     if options.write_docs {
         let page = qemu::root().join("docs/performance.md");
         let old = fs::read_to_string(&page).map_err(|e| format!("{}: {e}", page.display()))?;
-        let new = replaced(&old, markdown)
+        let new = report::replaced(&old, markdown)
             .ok_or_else(|| format!("{} lacks the markers of the tables", page.display()))?;
         fs::write(&page, new).map_err(|e| format!("{}: {e}", page.display()))?;
     }
     Ok(())
-}
-
-/// The page with other tables between its markers.
-fn replaced(page: &str, tables: &str) -> Option<String> {
-    const BEGIN: &str = "<!-- tables of `make bench` begin -->\n";
-    const END: &str = "<!-- tables of `make bench` end -->";
-    let (head, rest) = page.split_once(BEGIN)?;
-    let (_, tail) = rest.split_once(END)?;
-    Some(format!("{head}{BEGIN}\n{tables}\n{END}{tail}"))
 }
 
 /// What QEMU calls itself.
