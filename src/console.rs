@@ -152,3 +152,29 @@ impl Console {
         !self.input.is_empty()
     }
 }
+
+/// Puts out all that waits of every VM, and waits for it: only once no guest runs any more.
+pub fn flush<M: Machine>(machine: &mut M, vms: &[Arc<Vm>]) {
+    let mut all = |front: &[u8]| {
+        let mut rest = front;
+        while !rest.is_empty() {
+            let taken = machine.console_put(rest);
+            rest = rest.get(taken..).unwrap_or_default();
+        }
+    };
+    for vm in vms {
+        let mut uart = vm.uart.lock();
+        while !uart.outgoing().is_empty() {
+            let front = uart.outgoing();
+            all(front);
+            let n = front.len();
+            uart.consumed(n);
+        }
+    }
+    let mut log = LOG.lock();
+    while !log.is_empty() {
+        all(log.front());
+        let n = log.front().len();
+        log.consumed(n);
+    }
+}

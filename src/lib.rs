@@ -32,6 +32,7 @@ pub mod psci; //     power state coordination
 pub mod ram; //      checked copies into and out of guest RAM
 pub mod regs; //     x0..x30, PC, PSTATE
 pub mod run;
+pub mod create; //   makes a VM of its configuration
 pub mod console; //  one serial line for everybody
 pub mod sched; //    who runs next
 pub mod smccc; //    SMC calling convention: who answers what
@@ -41,6 +42,7 @@ pub mod trng; //     the firmware's random numbers
 pub mod vcpu; //     a virtual CPU
 pub mod vdev; //     devices as guests see them
 pub mod vm; //       a VM and what it owns //      each CPU's loop
+pub mod vmid; //     VMIDs, with generations
 
 #[cfg(target_os = "none")]
 pub mod arch; //     the machine itself

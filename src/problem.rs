@@ -63,7 +63,8 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}. {}.", self.code, self.place, self.what, self.fix)
+        let stop = if self.fix.as_str().ends_with('?') { "" } else { "." };
+        write!(f, "{} {}: {}. {}{stop}", self.code, self.place, self.what, self.fix)
     }
 }
 
@@ -132,7 +133,7 @@ pub struct Hint<'k> {
 impl fmt::Display for Hint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(near) = nearest(self.word, self.known) {
-            return write!(f, "Did you mean \"{near}\"");
+            return write!(f, "Did you mean \"{near}\"?");
         }
         f.write_str("Known are")?;
         for (i, word) in self.known.iter().enumerate() {
@@ -153,7 +154,7 @@ mod tests {
         assert_eq!(nearest("vcups", &known), Some("vcpus"));
         assert_eq!(nearest("zebra", &known), None);
         assert_eq!(nearest(&"m".repeat(200), &known), None);
-        assert_eq!(Hint { word: "memroy", known: &known }.to_string(), "Did you mean \"memory\"");
+        assert_eq!(Hint { word: "memroy", known: &known }.to_string(), "Did you mean \"memory\"?");
         assert_eq!(Hint { word: "x", known: &known }.to_string(), "Known are: loglevel, memory, vcpus");
     }
 

@@ -16,7 +16,6 @@ _head:
     .quad   0
     .ascii  "ARM\x64"                   // magic
     .long   0                           // no PE header
-    .set    __image_size, __image_end - __image_start
 
 entry:
     msr     daifset, #0xf

@@ -8,7 +8,7 @@ mod check;
 pub mod guest;
 mod read;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tree;
 
 pub use check::{squeeze, total_size};

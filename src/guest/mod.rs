@@ -1,3 +1,9 @@
-//! What a guest is made of: the map of its machine, and the images it starts from.
+//! What a guest is made of: the map of its machine, the images it starts from, and where they go.
 
+pub mod gzip;
+pub mod image;
+pub mod layout;
+pub mod linux;
 pub mod map;
+
+pub use layout::{Layout, Loader, load};

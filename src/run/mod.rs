@@ -78,6 +78,11 @@ impl World {
         self.vms.iter().find(|vm| !vm.is_stopping()).or(self.vms.first())
     }
 
+    /// The first VM that did not end as its guest wanted, and why.
+    pub fn failed(&self) -> Option<(&Arc<Vm>, Reason)> {
+        self.vms.iter().find_map(|vm| Some((vm, vm.stopped().filter(|reason| !reason.is_clean())?)))
+    }
+
     /// Starts the first vCPU of a VM at `entry`, on `cpu`.
     pub fn start(&self, vm: &Vm, entry: u64, x0: u64, cpu: CpuId) {
         if let Some(vcpu) = vm.power_on(VcpuId(0), entry, x0) {

@@ -5,8 +5,9 @@
 
 pub mod pl011;
 pub mod pl031;
-pub mod virtio;
+pub mod registers;
 pub mod vgic;
+pub mod virtio;
 
 use crate::addr::{Address, GuestPhysAddr, GuestRange};
 use crate::exit::Size;
@@ -47,12 +48,12 @@ pub trait MmioDevice: Send {
     fn irq(&self) -> bool {
         false
     }
-    /// When [`irq`](Self::irq) may change without an access, if it may: [`tick`](Self::tick) is called then.
+    /// When [`irq`](Self::irq) may change without an access, if it may: [`advance`](Self::advance) is called then.
     fn deadline(&self) -> Option<Ticks> {
         None
     }
-    /// Time has passed.
-    fn tick(&mut self, _now: Ticks) {}
+    /// It is `now`, perhaps past [`deadline`](Self::deadline): brings the interrupt line up to date.
+    fn advance(&mut self, _now: Ticks) {}
 }
 
 /// A device at its place.

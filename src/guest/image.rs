@@ -1,0 +1,92 @@
+//! Tells files apart by their first bytes, so that a wrong one can be called by its name.
+
+/// A kind of file, by what is at a fixed offset.
+struct Kind {
+    offset: usize,
+    magic: &'static [u8],
+    name: &'static str,
+    /// Linux can unpack it as an initrd.
+    initrd: bool,
+}
+
+const fn kind(offset: usize, magic: &'static [u8], name: &'static str, initrd: bool) -> Kind {
+    Kind { offset, magic, name, initrd }
+}
+
+/// The first that fits is taken: what is special comes before what is general.
+const KINDS: &[Kind] = &[
+    kind(56, b"ARM\x64", "an arm64 Linux Image", false),
+    kind(36, b"\x18\x28\x6f\x01", "a 32-bit Arm zImage", false),
+    kind(0x202, b"HdrS", "an x86 bzImage", false),
+    kind(4, b"zimg", "a compressed EFI image (vmlinuz.efi with CONFIG_EFI_ZBOOT)", false),
+    kind(0, b"MZ", "an EFI or Windows program without the arm64 Image magic", false),
+    kind(0, b"\x7fELF", "an ELF file", false),
+    kind(0, b"\x1f\x8b", "gzip", true),
+    kind(0, b"\xfd7zXZ\0", "xz", true),
+    kind(0, b"\x28\xb5\x2f\xfd", "zstd", true),
+    kind(0, b"\x02\x21\x4c\x18", "lz4", true),
+    kind(0, b"\x04\x22\x4d\x18", "an lz4 frame", false),
+    kind(0, b"BZh", "bzip2", true),
+    kind(0, b"\x5d\0\0", "lzma", true),
+    kind(0, b"\x89LZO\0", "lzo", true),
+    kind(0, b"070701", "a newc cpio archive", true),
+    kind(0, b"070702", "a newc cpio archive with checksums", true),
+    kind(0, b"070707", "an old cpio archive", false),
+    kind(0, b"\xc7\x71", "an old binary cpio archive", false),
+    kind(0, b"PK\x03\x04", "a zip archive", false),
+    kind(0, b"\x27\x05\x19\x56", "a U-Boot uImage", false),
+    kind(0, b"\xd0\x0d\xfe\xed", "a device tree or FIT image", false),
+    kind(0, b"hsqs", "a squashfs file system", true),
+    kind(0x438, b"\x53\xef", "an ext4 file system", true),
+    kind(0x101, b"ustar", "a tar archive", false),
+    kind(0, b"-----BEGIN", "a PEM file", false),
+    kind(0, b"#!", "a script", false),
+];
+
+fn find(bytes: &[u8]) -> Option<&'static Kind> {
+    KINDS.iter().find(|k| bytes.get(k.offset..).is_some_and(|rest| rest.starts_with(k.magic)))
+}
+
+/// What a file looks like, in words.
+pub fn looks_like(bytes: &[u8]) -> &'static str {
+    match find(bytes) {
+        Some(kind) => kind.name,
+        None if bytes.is_empty() => "empty",
+        None if is_blank(bytes) => "all zeroes",
+        None if bytes.iter().take(512).all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) => "text",
+        None => "nothing that Mezzanine knows",
+    }
+}
+
+/// Whether Linux can use a file as its initrd.
+pub fn is_initrd(bytes: &[u8]) -> bool {
+    find(bytes).is_some_and(|k| k.initrd)
+}
+
+/// Whether there is nothing at the start of a file: all zeroes, as memory is where nobody put a file.
+pub fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().take(4096).all(|&b| b == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_files_by_their_names() {
+        let mut image = [0u8; 64];
+        image[..2].copy_from_slice(b"MZ");
+        assert!(looks_like(&image).starts_with("an EFI"));
+        image[56..60].copy_from_slice(b"ARM\x64");
+        assert_eq!(looks_like(&image), "an arm64 Linux Image");
+        let mut bz = vec![0u8; 0x300];
+        bz[0x202..0x206].copy_from_slice(b"HdrS");
+        assert_eq!(looks_like(&bz), "an x86 bzImage");
+        assert_eq!(looks_like(b"\x7fELF\x02"), "an ELF file");
+        assert_eq!(looks_like(b""), "empty");
+        assert_eq!(looks_like(&[0; 99]), "all zeroes");
+        assert_eq!(looks_like(b"console=ttyAMA0\n"), "text");
+        assert_eq!(looks_like(b"\x91\x92\x93"), "nothing that Mezzanine knows");
+        assert!(is_initrd(b"070701") && is_initrd(b"\x1f\x8b\x08") && !is_initrd(b"\x7fELF"));
+    }
+}
