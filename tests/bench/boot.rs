@@ -1,6 +1,5 @@
 //! A whole Debian boot to its shell and off again: under Mezzanine, and natively with the same tree.
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -115,7 +114,7 @@ pub(crate) fn run(cpu: &str, quiet: bool) -> Result<Pair, String> {
     let Outcome { counts, transcript } = run.run()?;
     let mezzanine = Boot::new(counts).map_err(|why| format!("{name} under Mezzanine: {why}"))?;
 
-    let tree = tree(name, &vm)?;
+    let tree = tree(name, &vm, cpu)?;
     let mut args = vec!["-kernel".into(), text(&kernel), "-initrd".into(), text(&initrd)];
     args.extend(["-append".into(), cmdline.clone(), "-dtb".into(), text(&tree)]);
     let native = format!("{name}-native");
@@ -125,10 +124,9 @@ pub(crate) fn run(cpu: &str, quiet: bool) -> Result<Pair, String> {
 }
 
 /// The tree that Mezzanine makes for the VM.
-fn tree(name: &str, vm: &Vm<'_>) -> Result<PathBuf, String> {
+fn tree(name: &str, vm: &Vm<'_>, cpu: &str) -> Result<PathBuf, String> {
     let config = bundle::config(name, vm)?;
     let tree = folder().join(format!("{name}.dtb"));
-    let bytes = tool(&target().join("mezz"), &["tree", &text(&config)])?;
-    fs::write(&tree, bytes).map_err(|e| format!("{}: {e}", tree.display()))?;
+    tool(&target().join("mezz"), &["tree", &text(&config), "--cpu", cpu, "-o", &text(&tree)])?;
     Ok(tree)
 }

@@ -115,21 +115,16 @@ impl Run<'_> {
     }
 }
 
-/// Runs a program of the host to its end; its standard output.
+/// Runs a program of ours to its end.
 ///
 /// # Errors
 /// It cannot be started, or fails: with what it said.
-pub(crate) fn tool(program: &Path, args: &[&str]) -> Result<Vec<u8>, String> {
+pub(crate) fn tool(program: &Path, args: &[&str]) -> Result<(), String> {
     let name = program.display();
-    let output = Command::new(program).args(args).stdin(Stdio::null()).output().map_err(|e| {
-        format!(
-            "{name} does not start: {e} ('make {}' makes it)",
-            program.file_name().map_or("image".into(), |n| n.to_string_lossy())
-        )
-    })?;
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output();
+    let output = output.map_err(|e| format!("{name} does not start: {e} ('make bench' builds it first)"))?;
     if output.status.success() {
-        Ok(output.stdout)
-    } else {
-        Err(format!("{name} {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+        return Ok(());
     }
+    Err(format!("{name} {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
 }
