@@ -10,8 +10,12 @@ use std::process::{Command, Output, Stdio};
 mod config;
 #[path = "mezz/ending.rs"]
 mod ending;
+#[path = "mezz/files.rs"]
+mod files;
 #[path = "mezz/machine.rs"]
 mod machine;
+#[path = "mezz/real.rs"]
+mod real;
 #[path = "mezz/symbolize.rs"]
 mod symbolize;
 #[path = "mezz/terminal.rs"]
@@ -26,8 +30,8 @@ impl Bench {
     fn new() -> Self {
         let bench = Self { directory: tempfile::tempdir().unwrap() };
         bench.file("target/mezzanine.img", "image");
-        bench.file("Image", "a kernel");
-        bench.file("initrd.gz", "a disk");
+        bench.kernel("Image");
+        bench.file("initrd.gz", "070701");
         bench.qemu("echo '[mz    0.100000] halt: ok'");
         bench
     }
@@ -36,10 +40,19 @@ impl Bench {
         self.directory.path().join(name)
     }
 
-    fn file(&self, name: &str, content: &str) {
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
+    }
+
+    /// What passes for a kernel: the header of an arm64 Image of 6 MiB.
+    fn kernel(&self, name: &str) {
+        let mut image = vec![0; 4096];
+        image[..2].copy_from_slice(b"MZ");
+        image[16..24].copy_from_slice(&(6u64 << 20).to_le_bytes());
+        image[56..60].copy_from_slice(b"ARM\x64");
+        self.file(name, image);
     }
 
     /// What the fake QEMU does, in shell; its arguments are in the file `args`.

@@ -23,7 +23,7 @@ fn a_mistake_is_shown_at_its_line() {
 #[test]
 fn files_are_relative_to_the_configuration() {
     let bench = Bench::new();
-    bench.file("sub/Image2", "kernel");
+    bench.kernel("sub/Image2");
     bench.file("sub/vms.toml", "[vm.a]\nkernel = \"Image2\"\n");
     bench.mezz(&["pack", "sub/vms.toml", "-o", "b.cpio"]).status(0);
     bench.file("sub/vms.toml", "[vm.a]\nkernel = \"Image\"\n");
@@ -41,7 +41,7 @@ fn configurations_that_cannot_be_read() {
     std::fs::write(bench.path("bad.toml"), b"\xff\xfe").unwrap();
     bench.mezz(&["run", "bad.toml"]).status(2).says(&["bad.toml is not text in UTF-8"]);
     bench.mezz(&["run", "target"]).status(2).says(&["target cannot be read"]);
-    bench.file("empty.toml", "");
+    bench.file("empty.toml", b"");
     bench.mezz(&["run", "empty.toml"]).status(2).says(&["E0508", "no VM"]);
 }
 
@@ -51,9 +51,22 @@ fn options_are_checked_like_configurations() {
     bench.mezz(&["run"]).status(2);
     bench.mezz(&["run", "--kernel", "gone"]).status(2).says(&["E0505", "gone does not exist"]);
     bench.mezz(&["run", "--kernel", "Image", "--memory", "256"]).status(2).says(&["256M is 256 MiB"]);
-    bench.mezz(&["run", "--kernel", "Image", "--memory", "3M"]).status(2).says(&["E0504", "next is 4M"]);
-    bench.mezz(&["run", "--kernel", "Image", "--vcpus", "0"]).status(2).says(&["E0506", "1 to 123"]);
-    bench.mezz(&["run", "--kernel", "Image", "--name", "a b"]).status(2).says(&["a VM's name"]);
+    bench.mezz(&["run", "--kernel", "Image", "--memory", "3M"]).status(2).says(&["E0304", "at least 4M"]);
+    bench.mezz(&["run", "--kernel", "Image", "--vcpus", "0"]).status(2).says(&["E0306", "1 to 64"]);
+    bench.mezz(&["run", "--kernel", "Image", "--name", "a b"]).status(2).says(&["E0301", "no name"]);
+    bench.mezz(&["run", "--kernel", "target/mezzanine.img"]).status(2).says(&["E0402", "looks like text"]);
     bench.mezz(&["run", "x.toml", "--kernel", "Image"]).status(2).says(&["cannot be used with"]);
     bench.mezz(&["run", "--initrd", "initrd.gz"]).status(2);
+}
+
+#[test]
+fn what_only_looks_wrong_is_a_warning() {
+    let bench = Bench::new();
+    bench.file("odd", "not an archive");
+    bench.file("vms.toml", "[vm.a]\nkernel = \"Image\"\ninitrd = \"odd\"\n");
+    bench.mezz(&["pack", "vms.toml", "-o", "b.cpio"]).status(0).says(&[
+        "warning[E0409]",
+        "--> vms.toml:3:10",
+        "looks like text",
+    ]);
 }

@@ -8,13 +8,13 @@ const DEMO: &str = "[machine]\ncpus = 2\nram = \"1G\"\ncpu = \"max\"\n[vm.a]\nke
 fn printed_and_left() {
     let bench = Bench::new();
     let done =
-        bench.mezz(&["run", "--kernel", "Image", "--print", "--options", "loglevel=debug x=1"]).status(0);
+        bench.mezz(&["run", "--kernel", "Image", "--print", "--options", "loglevel=debug vcpus=1"]).status(0);
     let qemu = bench.path("qemu");
     assert_eq!(
         done.out,
         format!(
             "{} -M virt,virtualization=on,gic-version=3 -cpu cortex-a72 -smp 1 -m 512M -nographic -nic none \
-             -no-reboot -kernel target/mezzanine.img -initrd BUNDLE -append 'loglevel=debug x=1'\n",
+             -no-reboot -kernel target/mezzanine.img -initrd BUNDLE -append 'loglevel=debug vcpus=1'\n",
             qemu.display()
         )
     );
@@ -66,6 +66,16 @@ fn semihosting_is_refused_with_the_reason() {
     }
     bench.mezz(&["run", "--kernel", "Image", "--qemu-arg", "-cpu"]).status(2).says(&["use --cpu"]);
     assert!(!bench.path("args").exists(), "QEMU was started");
+}
+
+#[test]
+fn options_that_mezzanine_does_not_know() {
+    let bench = Bench::new();
+    bench.mezz(&["run", "--kernel", "Image", "--options", "loglvel=debug"]).status(2).says(&[
+        "E0215",
+        "loglvel",
+        "Did you mean \"loglevel\"?",
+    ]);
 }
 
 #[test]

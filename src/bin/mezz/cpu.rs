@@ -38,6 +38,14 @@ pub(crate) fn check(model: &str) -> Result<(), Report> {
     Ok(())
 }
 
+/// A model's `compatible` in a device tree, as QEMU's own tree has it.
+pub(crate) fn compatible(model: &str) -> String {
+    match model.split(',').next() {
+        Some(name) if name.starts_with("cortex-") || name.starts_with("neoverse-") => format!("arm,{name}"),
+        _ => "arm,armv8".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +59,12 @@ mod tests {
         for bad in ["cortex-a15", "cortex-a7", "arm1176", "cortex-m33", "max,aarch64=off", "", "pxa270-c5"] {
             assert!(check(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn names_in_trees() {
+        assert_eq!(compatible("cortex-a57"), "arm,cortex-a57");
+        assert_eq!(compatible("neoverse-n1,pauth=off"), "arm,neoverse-n1");
+        assert_eq!(compatible("max"), "arm,armv8");
     }
 }

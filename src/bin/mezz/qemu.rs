@@ -5,7 +5,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use crate::report::Report;
+use mezzanine::config::Bytes;
+
+use crate::report::{Report, Reports};
 
 /// Where RAM starts on `virt`.
 pub(crate) const RAM_BASE: u64 = 0x4000_0000;
@@ -18,7 +20,7 @@ pub(crate) struct Machine {
     /// QEMU's CPU model.
     pub(crate) cpu: String,
     /// How many CPUs.
-    pub(crate) cpus: u32,
+    pub(crate) cpus: u16,
     /// Bytes of RAM.
     pub(crate) ram: u64,
     /// Mezzanine's own options.
@@ -60,7 +62,7 @@ impl Machine {
         let mut line: Vec<OsString> = vec![self.program.clone()];
         let mut add = |words: &[&str]| line.extend(words.iter().map(OsString::from));
         add(&["-M", "virt,virtualization=on,gic-version=3", "-cpu", &self.cpu]);
-        add(&["-smp", &self.cpus.to_string(), "-m", &crate::size::format(self.ram)]);
+        add(&["-smp", &self.cpus.to_string(), "-m", &Bytes(self.ram).to_string()]);
         // The serial port and QEMU's monitor share the terminal; `-serial stdio` alone would die of Ctrl-C.
         add(&["-nographic", "-nic", "none", "-no-reboot", "-kernel"]);
         line.push(self.image.clone().into());
@@ -170,7 +172,7 @@ pub(crate) fn exec_when_asked() -> Option<ExitCode> {
         }
         _ => "MEZZ_QEMU must name a program that may be executed",
     };
-    crate::Reports::from(Report::new("E0512", format!("{name} does not start: {error}")).help(help)).show();
+    Reports::from(Report::new("E0512", format!("{name} does not start: {error}")).help(help)).show();
     Some(ExitCode::from(NOT_STARTED as u8))
 }
 

@@ -27,6 +27,7 @@ pub(crate) struct Source {
 pub(crate) struct Report {
     code: &'static str,
     title: String,
+    only_looks_wrong: bool,
     place: Option<(Rc<Source>, Range<usize>, String)>,
     help: Option<String>,
 }
@@ -34,12 +35,18 @@ pub(crate) struct Report {
 impl Report {
     /// `code` is explained in docs/config.md.
     pub(crate) fn new(code: &'static str, title: impl Into<String>) -> Self {
-        Self { code, title: title.into(), place: None, help: None }
+        Self { code, title: title.into(), only_looks_wrong: false, place: None, help: None }
     }
 
     /// What would be right.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Makes it one that does not stop anything.
+    pub(crate) fn warning(mut self) -> Self {
+        self.only_looks_wrong = true;
         self
     }
 
@@ -56,7 +63,8 @@ impl Report {
     }
 
     fn draw(&self, renderer: &Renderer) -> String {
-        let title = Level::ERROR.primary_title(self.title.as_str()).id(self.code);
+        let level = if self.only_looks_wrong { Level::WARNING } else { Level::ERROR };
+        let title = level.primary_title(self.title.as_str()).id(self.code);
         let mut group = match &self.place {
             Some((source, span, label)) => title.element(
                 Snippet::source(source.text.as_str())
@@ -85,13 +93,17 @@ impl From<Problem> for Report {
 pub(crate) struct Reports(Vec<Report>);
 
 impl Reports {
-    /// Ok when there is nothing to tell; else the reports in the order of their lines.
-    pub(crate) fn check(mut reports: Vec<Report>) -> Result<(), Self> {
-        if reports.is_empty() {
-            return Ok(());
-        }
+    /// Ok when nothing is wrong, and what only looks so is shown then; else all of it, by line.
+    pub(crate) fn settle(mut reports: Vec<Report>) -> Result<(), Self> {
         reports.sort_by_key(Report::start);
-        Err(Self(reports))
+        let reports = Self(reports);
+        if reports.0.iter().any(|report| !report.only_looks_wrong) {
+            return Err(reports);
+        }
+        if !reports.0.is_empty() {
+            reports.show();
+        }
+        Ok(())
     }
 
     /// Writes them to standard error, coloured when that is a terminal.

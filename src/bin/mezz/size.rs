@@ -31,16 +31,6 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
     number.checked_mul(scale).ok_or_else(|| format!("`{text}` is more than 64 bits can count"))
 }
 
-/// Writes a size with the largest unit that divides it.
-pub(crate) fn format(bytes: u64) -> String {
-    for (scale, letter) in [(GIB, 'G'), (MIB, 'M'), (KIB, 'K')] {
-        if bytes != 0 && bytes.is_multiple_of(scale) {
-            return format!("{}{letter}", bytes / scale);
-        }
-    }
-    format!("{bytes} bytes")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,14 +64,5 @@ mod tests {
             let message = parse(text).expect_err(text);
             assert!(message.contains(right), "{text}: {message}");
         }
-    }
-
-    #[test]
-    fn written_as_it_is_read() {
-        for text in ["512K", "256M", "3G", "1025M"] {
-            assert_eq!(format(parse(text).unwrap()), text);
-        }
-        assert_eq!(format(0), "0 bytes");
-        assert_eq!(format(1000), "1000 bytes");
     }
 }

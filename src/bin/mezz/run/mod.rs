@@ -6,12 +6,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use mezzanine::config::{Bytes, Options};
+use mezzanine::problem::nearest;
 
+use crate::options::Guests;
 use crate::qemu::{self, Machine, Payload};
 use crate::report::{Report, Reports};
 use crate::spec::{BOARDS, Spec};
 use crate::transcript::Verdict;
-use crate::{Guests, bundle_out, cpu, size, suggest, symbolize};
+use crate::{cpu, guests, size, symbolize};
 
 mod modules;
 mod relay;
@@ -30,8 +33,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "MODEL")]
     cpu: Option<String>,
     /// CPUs of the machine [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
-    cpus: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    cpus: Option<u16>,
     /// RAM of the machine, for instance 1G [default: what the guests need, and room]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     ram: Option<u64>,
@@ -60,9 +63,10 @@ pub(crate) struct RunArgs {
 
 /// The verb.
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Reports> {
-    Reports::check(args.qemu_arg.iter().filter_map(|arg| qemu::check_argument(arg).err()).collect())?;
+    Reports::settle(args.qemu_arg.iter().filter_map(|arg| qemu::check_argument(arg).err()).collect())?;
     let spec = args.guests.spec()?;
     check_board(args)?;
+    Options::parse(&args.options).map_err(Report::from)?;
     let mut machine = machine(args, &spec)?;
     let (payload, temporary) = if args.modules {
         machine.options = modules::options(&machine.options, &spec)?;
@@ -88,7 +92,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Reports> {
 fn check_board(args: &RunArgs) -> Result<(), Report> {
     let Some(board) = args.board.as_deref().filter(|board| !BOARDS.contains(board)) else { return Ok(()) };
     let report = Report::new("E0506", format!("unknown board `{board}`"));
-    Err(match suggest::nearest(board, &BOARDS) {
+    Err(match nearest(board, &BOARDS) {
         Some(meant) => report.help(format!("did you mean `{meant}`?")),
         None => report.help(format!("known: {}", BOARDS.join(", "))),
     })
@@ -132,8 +136,7 @@ const ROOM: u64 = 160 << 20;
 fn ram(args: &RunArgs, spec: &Spec) -> Result<u64, Report> {
     let guests = spec.vms.iter().fold(0u64, |sum, vm| sum.saturating_add(vm.memory));
     let Some(ram) = args.ram.or(spec.machine.ram) else {
-        let files: u64 =
-            spec.vms.iter().map(|vm| length(&vm.kernel) + vm.initrd.as_deref().map_or(0, length)).sum();
+        let files = spec.vms.iter().fold(0u64, |sum, vm| sum.saturating_add(vm.file_bytes()));
         let needed = guests.saturating_add(files).saturating_add(ROOM).max(LEAST_RAM);
         return Ok(needed.div_ceil(RAM_STEP).saturating_mul(RAM_STEP));
     };
@@ -141,21 +144,16 @@ fn ram(args: &RunArgs, spec: &Spec) -> Result<u64, Report> {
         return Ok(ram);
     }
     let (title, help) = if ram > guests {
-        (format!("the machine cannot have {} of RAM", size::format(ram)), "use whole MiB".to_owned())
+        (format!("the machine cannot have {} of RAM", Bytes(ram)), "use whole MiB".to_owned())
     } else {
         (
-            format!("the guests need {} of the machine's {} of RAM", size::format(guests), size::format(ram)),
+            format!("the guests need {} of the machine's {} of RAM", Bytes(guests), Bytes(ram)),
             "give the machine more RAM than all guests together, or say nothing and mezz reckons it"
                 .to_owned(),
         )
     };
     let report = Report::new("E0507", title).help(help);
     Err(if args.ram.is_some() { report } else { spec.at_machine(report, "ram", "too little") })
-}
-
-/// Bytes of a file that was found to be there.
-fn length(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
 /// Packs the guests into the file that was named, or one that goes away by itself.
@@ -165,10 +163,10 @@ fn bundle(args: &RunArgs, spec: &Spec) -> Result<(Payload, Option<tempfile::Temp
             .help("name a place with --bundle, or a directory with room in TMPDIR")
     };
     if let Some(path) = &args.bundle {
-        std::fs::write(path, bundle_out::pack(spec)?).map_err(failed)?;
+        std::fs::write(path, guests::bundle(spec)?).map_err(failed)?;
         return Ok((Payload::Bundle(path.clone()), None));
     }
-    let bytes = bundle_out::pack(spec)?;
+    let bytes = guests::bundle(spec)?;
     if args.print {
         eprintln!("mezz: BUNDLE stands for the packed guests; --bundle PATH writes and names them");
         return Ok((Payload::Bundle("BUNDLE".into()), None));

@@ -7,12 +7,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use mezzanine::guest::map::GicVersion;
+use mezzanine::problem::nearest;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::report::{Report, Reports, Source};
-use crate::spec::{BOARDS, DEFAULT_MEMORY, MachineSpec, Spec, VmSpec};
-use crate::{size, suggest};
+use crate::size;
+use crate::spec::{BOARDS, MachineSpec, Spec, VmSpec};
 
 #[cfg(test)]
 mod tests;
@@ -67,8 +69,8 @@ fn parse(path: String, text: String, directory: &Path) -> Result<Spec, Reports> 
     let mut walk = Walk { source: &source, directory, reports: Vec::new() };
     let (machine, vms) = walk.root(root.get_ref());
     let mut reports = walk.reports;
-    let spec = Spec { machine, vms, source: Some(Rc::clone(&source)) };
-    reports.extend(spec.check());
+    let mut spec = Spec { machine, vms, source: Some(Rc::clone(&source)) };
+    reports.extend(spec.load());
     if spec.vms.is_empty() && reports.is_empty() {
         reports.push(
             Report::new("E0508", "the configuration has no VM")
@@ -76,7 +78,7 @@ fn parse(path: String, text: String, directory: &Path) -> Result<Spec, Reports> 
                 .help("add a table [vm.NAME] with `kernel = \"FILE\"`"),
         );
     }
-    Reports::check(reports)?;
+    Reports::settle(reports)?;
     Ok(spec)
 }
 
@@ -168,16 +170,8 @@ impl Walk<'_> {
     }
 
     fn vm(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, table: &DeTable<'_>) -> Option<VmSpec> {
-        let mut vm = VmSpec {
-            name: name.get_ref().to_string(),
-            kernel: PathBuf::new(),
-            initrd: None,
-            cmdline: String::new(),
-            memory: DEFAULT_MEMORY,
-            vcpus: 1,
-            gic: 3,
-            spans: [("name", name.span())].into(),
-        };
+        let mut vm = VmSpec::new(name.get_ref().to_string(), PathBuf::new());
+        vm.spans.insert("name", name.span());
         let before = self.reports.len();
         let place = format!("[vm.{}]", vm.name);
         for (key, value) in table {
@@ -188,12 +182,12 @@ impl Walk<'_> {
             };
             vm.spans.insert(known, value.span());
             match known {
-                "kernel" => vm.kernel = self.path(value, known).unwrap_or_default(),
-                "initrd" => vm.initrd = self.path(value, known),
-                "cmdline" => vm.cmdline = self.cmdline(value).unwrap_or_default(),
+                "kernel" => vm.kernel = self.path(value, known).unwrap_or_default().into(),
+                "initrd" => vm.initrd = self.path(value, known).map(Into::into),
+                "cmdline" => vm.cmdline = self.string(value, known).unwrap_or_default().into(),
                 "memory" => vm.memory = self.size(value, known).unwrap_or_default(),
                 "vcpus" => vm.vcpus = self.count(value, known).unwrap_or_default(),
-                _ => vm.gic = self.count(value, known).and_then(|n| u8::try_from(n).ok()).unwrap_or_default(),
+                _ => vm.gic = self.gic(value),
             }
         }
         if !table.contains_key("kernel") {
@@ -221,16 +215,18 @@ impl Walk<'_> {
         self.string(value, key).map(|text| self.directory.join(text))
     }
 
-    fn cmdline(&mut self, value: &Value<'_>) -> Option<String> {
-        let text = self.string(value, "cmdline")?;
-        if !text.contains(['\n', '\0']) {
-            return Some(text.to_owned());
+    fn gic(&mut self, value: &Value<'_>) -> Option<GicVersion> {
+        match self.count(value, "gic")? {
+            2 => Some(GicVersion::V2),
+            3 => Some(GicVersion::V3),
+            other => {
+                let report = Report::new("E0506", format!("there is no GICv{other} for guests"))
+                    .at(self.source, value.span(), "neither 2 nor 3")
+                    .help("write 2 or 3, or nothing: Mezzanine then takes what the machine has");
+                self.reports.push(report);
+                None
+            }
         }
-        let report = Report::new("E0506", "a command line is one line")
-            .at(self.source, value.span(), "holds a line break or a NUL")
-            .help("put spaces between the parameters");
-        self.reports.push(report);
-        None
     }
 
     fn size(&mut self, value: &Value<'_>, key: &str) -> Option<u64> {
@@ -256,13 +252,13 @@ impl Walk<'_> {
         None
     }
 
-    fn count(&mut self, value: &Value<'_>, key: &str) -> Option<u32> {
+    fn count(&mut self, value: &Value<'_>, key: &str) -> Option<u16> {
         let DeValue::Integer(number) = value.get_ref() else {
             let help = format!("write `{key} = 2`, without quotes");
             self.wrong_kind(value, key, "a whole number", value.get_ref(), &help);
             return None;
         };
-        let parsed = u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| *n > 0);
+        let parsed = u16::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| *n > 0);
         if parsed.is_none() {
             let report = Report::new("E0506", format!("`{key}` is out of range"))
                 .at(self.source, value.span(), "not a count")
@@ -293,7 +289,7 @@ impl Walk<'_> {
         synonyms: &[(&str, &'static str)],
     ) {
         let synonym = synonyms.iter().find(|(theirs, _)| *theirs == word).map(|(_, ours)| *ours);
-        let help = match synonym.or_else(|| suggest::nearest(word, known)) {
+        let help = match synonym.or_else(|| nearest(word, known)) {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("{place} may have {}", known.join(", ")),
         };

@@ -1,10 +1,30 @@
 //! Configurations, good and bad.
 
-use super::*;
+use std::sync::OnceLock;
 
-/// Reads a text whose paths point at files of this package, so that `kernel = "Cargo.toml"` exists.
+use super::*;
+use crate::spec::DEFAULT_MEMORY;
+
+/// A directory with a kernel and an initrd, for all tests.
+fn directory() -> &'static Path {
+    static FILES: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let files = FILES.get_or_init(|| {
+        let files = tempfile::tempdir().unwrap();
+        let mut image = vec![0; 4096];
+        image[..2].copy_from_slice(b"MZ");
+        image[16..24].copy_from_slice(&(6u64 << 20).to_le_bytes());
+        image[56..60].copy_from_slice(b"ARM\x64");
+        std::fs::write(files.path().join("Image"), image).unwrap();
+        std::fs::write(files.path().join("initrd"), b"070701").unwrap();
+        std::fs::write(files.path().join("text"), b"hello").unwrap();
+        std::fs::create_dir(files.path().join("directory")).unwrap();
+        files
+    });
+    files.path()
+}
+
 fn read_text(text: &str) -> Result<Spec, String> {
-    parse("vms.toml".into(), text.into(), Path::new(env!("CARGO_MANIFEST_DIR"))).map_err(|r| r.to_string())
+    parse("vms.toml".into(), text.into(), directory()).map_err(|reports| reports.to_string())
 }
 
 /// Every part of `expected` must be in what the mistake says, at the line given.
@@ -22,8 +42,8 @@ fn refused(text: &str, line: usize, expected: &[&str]) {
 fn all_keys() {
     let spec = read_text(
         "[machine]\nboard = \"qemu-virt\"\ncpu = \"max\"\ncpus = 0x4\nram = \"1G\"\n\
-         [vm.zeta]\nkernel = \"Cargo.toml\"\ninitrd = \"Cargo.lock\"\ncmdline = \"quiet\"\n\
-         memory = \"64M\"\nvcpus = 2\ngic = 2\n[vm.alpha]\nkernel = \"Cargo.toml\"\n",
+         [vm.zeta]\nkernel = \"Image\"\ninitrd = \"initrd\"\ncmdline = \"quiet\"\n\
+         memory = \"64M\"\nvcpus = 2\ngic = 2\n[vm.alpha]\nkernel = \"Image\"\n",
     )
     .unwrap();
     assert_eq!(spec.machine.board.as_deref(), Some("qemu-virt"));
@@ -31,65 +51,67 @@ fn all_keys() {
     assert_eq!((spec.machine.cpus, spec.machine.ram), (Some(4), Some(1 << 30)));
     let [zeta, alpha] = spec.vms.as_slice() else { panic!("{:?}", spec.vms) };
     assert_eq!((zeta.name.as_str(), alpha.name.as_str()), ("zeta", "alpha"), "in the order written");
-    assert_eq!((zeta.memory, zeta.vcpus, zeta.gic), (64 << 20, 2, 2));
+    assert_eq!((zeta.memory, zeta.vcpus, zeta.gic), (64 << 20, 2, Some(GicVersion::V2)));
     assert_eq!(zeta.cmdline, "quiet");
-    assert!(zeta.kernel.ends_with("Cargo.toml") && zeta.initrd.as_ref().unwrap().ends_with("Cargo.lock"));
-    assert_eq!((alpha.memory, alpha.vcpus, alpha.gic), (DEFAULT_MEMORY, 1, 3));
-    assert_eq!(alpha.initrd, None);
+    assert_eq!((zeta.kernel.bytes.len(), zeta.initrd.as_ref().unwrap().bytes.len()), (4096, 6));
+    assert_eq!((alpha.memory, alpha.vcpus, alpha.gic), (DEFAULT_MEMORY, 1, None));
+    assert!(alpha.initrd.is_none());
 }
 
 #[test]
 fn keys_that_do_not_exist() {
     refused(
-        "[vm.a]\nkernel = \"Cargo.toml\"\nmemry = \"1M\"\n",
+        "[vm.a]\nkernel = \"Image\"\nmemry = \"1M\"\n",
         3,
         &["E0502", "`memry`", "did you mean `memory`?"],
     );
-    refused("[vm.a]\nkernel = \"Cargo.toml\"\nram = \"1M\"\n", 3, &["did you mean `memory`?"]);
-    refused("[vm.a]\nkernel = \"Cargo.toml\"\ndisk = \"x\"\n", 3, &["[vm.a] may have kernel, initrd,"]);
-    refused("[machine]\ncpuz = 1\n[vm.a]\nkernel = \"Cargo.toml\"\n", 2, &["did you mean `cpu`?"]);
-    refused("[machine]\nmemory = 1\n[vm.a]\nkernel = \"Cargo.toml\"\n", 2, &["did you mean `ram`?"]);
-    refused("[vms.a]\nkernel = \"Cargo.toml\"\n", 1, &["did you mean `vm`?"]);
+    refused("[vm.a]\nkernel = \"Image\"\nram = \"1M\"\n", 3, &["did you mean `memory`?"]);
+    refused("[vm.a]\nkernel = \"Image\"\ndisk = \"x\"\n", 3, &["[vm.a] may have kernel, initrd,"]);
+    refused("[machine]\ncpuz = 1\n[vm.a]\nkernel = \"Image\"\n", 2, &["did you mean `cpu`?"]);
+    refused("[machine]\nmemory = 1\n[vm.a]\nkernel = \"Image\"\n", 2, &["did you mean `ram`?"]);
+    refused("[vms.a]\nkernel = \"Image\"\n", 1, &["did you mean `vm`?"]);
 }
 
 #[test]
 fn values_of_the_wrong_kind() {
     refused("[vm.a]\nkernel = 7\n", 2, &["E0503", "this is a whole number", "kernel = \"7\""]);
-    refused("[vm.a]\nkernel = \"Cargo.toml\"\nvcpus = \"2\"\n", 3, &["this is a string", "without quotes"]);
-    refused("[[vm]]\nkernel = \"Cargo.toml\"\n", 1, &["this is a list", "[vm.NAME]"]);
-    refused("[vm]\nkernel = \"Cargo.toml\"\n", 2, &["belongs under [vm.NAME]"]);
-    refused("machine = 1\n[vm.a]\nkernel = \"Cargo.toml\"\n", 1, &["write it as [machine]"]);
-    refused("[vm.a]\nkernel = \"Cargo.toml\"\nmemory = true\n", 3, &["true or false", "\"256M\""]);
+    refused("[vm.a]\nkernel = \"Image\"\nvcpus = \"2\"\n", 3, &["this is a string", "without quotes"]);
+    refused("[[vm]]\nkernel = \"Image\"\n", 1, &["this is a list", "[vm.NAME]"]);
+    refused("[vm]\nkernel = \"Image\"\n", 2, &["belongs under [vm.NAME]"]);
+    refused("machine = 1\n[vm.a]\nkernel = \"Image\"\n", 1, &["write it as [machine]"]);
+    refused("[vm.a]\nkernel = \"Image\"\nmemory = true\n", 3, &["true or false", "\"256M\""]);
 }
 
 #[test]
 fn sizes() {
-    refused("[vm.a]\nkernel = \"Cargo.toml\"\nmemory = 256\n", 3, &["E0504", "memory = \"256M\""]);
-    refused("[vm.a]\nkernel = \"Cargo.toml\"\nmemory = \"256MB\"\n", 3, &["powers of ten"]);
-    refused("[vm.a]\nkernel = \"Cargo.toml\"\nmemory = \"0M\"\n", 3, &["blocks of 2 MiB", "next is 2M"]);
-    refused("[vm.a]\nkernel = \"Cargo.toml\"\nmemory = \"3M\"\n", 3, &["next is 4M"]);
+    refused("[vm.a]\nkernel = \"Image\"\nmemory = 256\n", 3, &["E0504", "memory = \"256M\""]);
+    refused("[vm.a]\nkernel = \"Image\"\nmemory = \"256MB\"\n", 3, &["powers of ten"]);
+    refused("[vm.a]\nkernel = \"Image\"\nmemory = \"0M\"\n", 3, &["E0304", "vm.a memory", "at least 4M"]);
+    refused("[vm.a]\nkernel = \"Image\"\nmemory = \"4097K\"\n", 3, &["E0303", "multiple of 4K"]);
 }
 
 #[test]
 fn numbers_out_of_range() {
-    for (key, value, part) in [
-        ("vcpus", "0", "1 or more"),
-        ("vcpus", "-2", "1 or more"),
-        ("vcpus", "99999999999", "1 or more"),
-        ("vcpus", "124", "1 to 123"),
-        ("gic", "4", "write 2 or 3"),
-        ("gic", "259", "write 2 or 3"),
+    for (key, value, code, part) in [
+        ("vcpus", "0", "E0506", "1 or more"),
+        ("vcpus", "-2", "E0506", "1 or more"),
+        ("vcpus", "99999999999", "E0506", "1 or more"),
+        ("vcpus", "65", "E0306", "1 to 64"),
+        ("gic", "4", "E0506", "write 2 or 3"),
+        ("gic", "259", "E0506", "write 2 or 3"),
     ] {
-        refused(&format!("[vm.a]\nkernel = \"Cargo.toml\"\n{key} = {value}\n"), 3, &["E0506", part]);
+        refused(&format!("[vm.a]\nkernel = \"Image\"\n{key} = {value}\n"), 3, &[code, part]);
     }
-    refused("[vm.a]\nkernel = \"Cargo.toml\"\ngic = 2\nvcpus = 9\n", 4, &["GICv2 guest has 1 to 8"]);
+    refused("[vm.a]\nkernel = \"Image\"\ngic = 2\nvcpus = 9\n", 4, &["E0306", "1 to 8 with GICv2"]);
 }
 
 #[test]
 fn files() {
     refused("[vm.a]\nkernel = \"no-such\"\n", 2, &["E0505", "no-such does not exist", "relative to"]);
-    refused("[vm.a]\nkernel = \"src\"\n", 2, &["is a directory"]);
-    refused("[vm.a]\nkernel = \"Cargo.toml\"\ninitrd = \"gone\"\n", 3, &["initrd of VM `a`"]);
+    refused("[vm.a]\nkernel = \"directory\"\n", 2, &["is a directory"]);
+    refused("[vm.a]\nkernel = \"Image\"\ninitrd = \"gone\"\n", 3, &["initrd of VM `a`"]);
+    refused("[vm.a]\nkernel = \"text\"\n", 2, &["E0402", "looks like text", "Give arch/arm64/boot/Image"]);
+    refused("[vm.a]\nkernel = \"Image\"\nmemory = \"4M\"\n", 3, &["E0407", "do not fit into 4M"]);
 }
 
 #[test]
@@ -101,24 +123,20 @@ fn what_is_missing() {
 
 #[test]
 fn names() {
-    refused("[vm.\"a b\"]\nkernel = \"Cargo.toml\"\n", 1, &["E0506", "cannot be a VM's name"]);
-    refused(
-        "[vm.a]\nkernel = \"Cargo.toml\"\n[vm.a]\nkernel = \"Cargo.toml\"\n",
-        3,
-        &["E0501", "duplicate key"],
-    );
+    refused("[vm.\"a b\"]\nkernel = \"Image\"\n", 1, &["E0301", "no name for a VM"]);
+    refused("[vm.a]\nkernel = \"Image\"\n[vm.a]\nkernel = \"Image\"\n", 3, &["E0501", "duplicate key"]);
 }
 
 #[test]
 fn syntax() {
-    refused("[vm.a]\nkernel = Cargo.toml\n", 2, &["E0501", "not valid TOML"]);
+    refused("[vm.a]\nkernel = Image\n", 2, &["E0501", "not valid TOML"]);
     refused("[vm.a\nkernel = \"x\"\n", 1, &["E0501"]);
     refused(
-        "[machine]\nboard = \"raspi9\"\n[vm.a]\nkernel = \"Cargo.toml\"\n",
+        "[machine]\nboard = \"raspi9\"\n[vm.a]\nkernel = \"Image\"\n",
         2,
         &["unknown board", "qemu-virt"],
     );
-    refused("[vm.a]\nkernel = \"Cargo.toml\"\ncmdline = \"a\\nb\"\n", 3, &["one line"]);
+    refused("[vm.a]\nkernel = \"Image\"\ncmdline = \"a\\nb\"\n", 3, &["E0307", "one line"]);
 }
 
 #[test]
