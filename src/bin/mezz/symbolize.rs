@@ -1,8 +1,8 @@
 //! `mezz symbolize`: names and lines for the addresses in a transcript.
 //!
 //! The image prints `image+0x1a2b`, an offset from its first byte, which is the address in its ELF: that is
-//! linked at 0 and runs anywhere. On a backtrace's `at` lines the offset is a return address, so the call before
-//! it is what gets named.
+//! linked at 0 and runs anywhere. A backtrace's addresses are those of the calls, not what they return to: the
+//! image has seen to that.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ pub(crate) fn write(elf: &Path, input: &mut dyn BufRead, output: &mut dyn Write)
         Report::new("E0514", format!("{} has no debug information: {error}", elf.display()))
             .help("`make image` leaves the ELF at target/mezzanine.elf; name another with --elf")
     })?;
-    let name = |offset, returns| describe(&loader, offset, returns);
+    let name = |offset| describe(&loader, offset);
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -62,8 +62,7 @@ pub(crate) fn write(elf: &Path, input: &mut dyn BufRead, output: &mut dyn Write)
 const TOKEN: &[u8] = b"image+0x";
 
 /// Puts what `name` says behind every address of a line.
-fn annotate(line: &[u8], name: &dyn Fn(u64, bool) -> Option<String>) -> Vec<u8> {
-    let returns = is_frame(line);
+fn annotate(line: &[u8], name: &dyn Fn(u64) -> Option<String>) -> Vec<u8> {
     let mut out = Vec::with_capacity(line.len());
     let mut rest = line;
     while let Some(start) = rest.windows(TOKEN.len()).position(|window| window == TOKEN) {
@@ -71,7 +70,7 @@ fn annotate(line: &[u8], name: &dyn Fn(u64, bool) -> Option<String>) -> Vec<u8> 
         let count = rest.iter().skip(digits).take_while(|byte| byte.is_ascii_hexdigit()).count();
         let mut end = digits + count;
         let hex = rest.get(digits..end).and_then(|hex| std::str::from_utf8(hex).ok()).unwrap_or_default();
-        let named = u64::from_str_radix(hex, 16).ok().and_then(|offset| name(offset, returns));
+        let named = u64::from_str_radix(hex, 16).ok().and_then(name);
         if rest.get(end) == Some(&b'>') {
             end += 1;
         }
@@ -87,18 +86,10 @@ fn annotate(line: &[u8], name: &dyn Fn(u64, bool) -> Option<String>) -> Vec<u8> 
     out
 }
 
-/// Whether a line is a backtrace's: `at <image+0x...>`, behind a time stamp or not.
-fn is_frame(line: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(line);
-    let text = text.rsplit_once("] ").map_or(text.as_ref(), |(_, text)| text);
-    text.trim_start().starts_with("at ")
-}
-
 /// Function, file and line; with the function that it was inlined into.
-fn describe(loader: &Loader, offset: u64, returns: bool) -> Option<String> {
-    let probe = if returns { offset.checked_sub(1)? } else { offset };
+fn describe(loader: &Loader, offset: u64) -> Option<String> {
     let mut frames = Vec::new();
-    if let Ok(mut found) = loader.find_frames(probe) {
+    if let Ok(mut found) = loader.find_frames(offset) {
         while let Ok(Some(frame)) = found.next() {
             let function = frame.function.as_ref().and_then(|f| f.demangle().ok().map(|name| plain(&name)));
             let place = frame
@@ -112,7 +103,7 @@ fn describe(loader: &Loader, offset: u64, returns: bool) -> Option<String> {
         }
     }
     if frames.is_empty() {
-        let symbol = loader.find_symbol(probe)?;
+        let symbol = loader.find_symbol(offset)?;
         return Some(plain(&addr2line::demangle_auto(symbol.into(), None)));
     }
     let outermost = if frames.len() > 1 { frames.pop() } else { None };
@@ -155,16 +146,14 @@ mod tests {
     use super::*;
 
     fn annotated(line: &str) -> String {
-        let name = |offset: u64, returns: bool| {
-            (offset < 0x1_0000).then(|| format!("f{offset:x}{}", if returns { "-" } else { "" }))
-        };
+        let name = |offset: u64| (offset < 0x1_0000).then(|| format!("f{offset:x}"));
         String::from_utf8(annotate(line.as_bytes(), &name)).unwrap()
     }
 
     #[test]
     fn addresses_get_names() {
-        assert_eq!(annotated("    at <image+0x1a2b>\r\n"), "    at <image+0x1a2b>  f1a2b-\r\n");
-        assert_eq!(annotated("[mz    1.0]     at <image+0x10>\n"), "[mz    1.0]     at <image+0x10>  f10-\n");
+        assert_eq!(annotated("    at <image+0x1a2b>\r\n"), "    at <image+0x1a2b>  f1a2b\r\n");
+        assert_eq!(annotated("[mz    1.0]     at <image+0x10>\n"), "[mz    1.0]     at <image+0x10>  f10\n");
         assert_eq!(annotated("elr image+0x10, far 0x0\n"), "elr image+0x10  f10, far 0x0\n");
         assert_eq!(annotated("image+0x1 image+0x2\n"), "image+0x1  f1 image+0x2  f2\n");
     }
