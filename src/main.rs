@@ -115,7 +115,9 @@ mod image {
         };
         setup::open_console(&platform);
         if el < 2 {
-            setup::print("mezzanine: started at EL1, below the hypervisor's level EL2. On QEMU, add virtualization=on.\r\n");
+            setup::print(
+                "mezzanine: started at EL1, below the hypervisor's level EL2. On QEMU, add virtualization=on.\r\n",
+            );
             setup::give_up();
         }
         match boot(tree, &platform) {
