@@ -2,13 +2,13 @@
 //!
 //! Everything that can fail does so here, before the VM is part of the world.
 
-use crate::addr::{Address, BLOCK_2M, BLOCK_1G, GuestPhysAddr, GuestRange, HostRange};
+use crate::addr::{Address, BLOCK_1G, BLOCK_2M, GuestPhysAddr, GuestRange, HostRange};
 use crate::config::VmConfig;
 use crate::fdt::guest::{GuestMachine, write};
-use crate::guest::map::{self, GicVersion};
 use crate::guest::{Layout, load};
-use crate::idregs::IdRegs;
+use crate::idregs::{IdRegs, View};
 use crate::machine::{Machine, Ticks};
+use crate::map::{self, GicVersion};
 use crate::memory::Memory;
 use crate::problem;
 use crate::problem::Problem;
@@ -21,7 +21,7 @@ use crate::vdev::vgic::{Vgic, VgicConfig};
 use crate::vdev::virtio::EmptySlots;
 use crate::vdev::{Bus, Region};
 use crate::vm::{Parts, Vm};
-use crate::vmid::Vmids;
+use crate::vmid::{Assigned, Vmids};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use spin::Mutex;
@@ -81,9 +81,15 @@ pub struct Maker<'a, M> {
 
 impl<'a, M: Machine> Maker<'a, M> {
     /// A maker with all of `memory` to give.
-    pub fn new(machine: &'a mut M, memory: Memory, host: Host) -> Self {
+    ///
+    /// # Safety
+    /// `memory` holds only RAM that is mapped writable at its own address and that nobody else uses.
+    #[allow(unsafe_code, reason = "hands on the promise of its caller")]
+    pub unsafe fn new(machine: &'a mut M, memory: Memory, host: Host) -> Self {
         let vmids = Vmids::new(if host.vmid16 { 16 } else { 8 });
-        Self { machine, memory, pages: PagePool::default(), vmids, host, made: 0 }
+        // SAFETY: the caller's promise is the one that the pool asks for; no other memory ever gets in.
+        let pages = unsafe { PagePool::new() };
+        Self { machine, memory, pages, vmids, host, made: 0 }
     }
 
     /// Makes one VM.
@@ -95,7 +101,9 @@ impl<'a, M: Machine> Maker<'a, M> {
         let begun = self.machine.now();
         let gic = config.gic.unwrap_or(GicVersion::V3);
         if gic == GicVersion::V2 {
-            return Err(problem!("E0323", ("vm.{} gic", config.name); ("this host cannot show a GICv2 yet"); ("Use gic = 3")));
+            return Err(
+                problem!("E0323", ("vm.{} gic", config.name); ("this host cannot show a GICv2 yet"); ("Use gic = 3")),
+            );
         }
         let ram = self.memory_for(config)?;
         let layout = Layout::plan(config, ram.range())?;
@@ -114,15 +122,19 @@ impl<'a, M: Machine> Maker<'a, M> {
             bootargs: &config.cmdline,
             seed,
             cpu_compatible: "arm,armv8",
-        })?;
+        });
         put(&ram, config, layout.tree.start(), &tree)?;
         load(config, &layout, &mut |at, bytes| put(&ram, config, at, bytes))?;
-        for written in [Some(GuestRange::between(ram.range().start(), layout.kernel.end())), layout.initrd].into_iter().flatten() {
-            for piece in ram.host_ranges(written) {
-                self.machine.publish(piece);
+        for written in [Some(GuestRange::between(ram.range().start(), layout.kernel.end())), layout.initrd]
+            .into_iter()
+            .flatten()
+        {
+            if let Ok(pieces) = ram.host_ranges(written) {
+                pieces.for_each(|piece| self.machine.publish(piece));
             }
         }
-        let vcpus = mpidrs.iter().enumerate().map(|(n, mpidr)| self.vcpu(id, n as u16, *mpidr, &stage2)).collect();
+        let vcpus =
+            mpidrs.iter().enumerate().map(|(n, mpidr)| self.vcpu(id, n as u16, *mpidr, &stage2)).collect();
         let vgic = Vgic::new(VgicConfig {
             version: gic,
             mpidrs,
@@ -131,7 +143,10 @@ impl<'a, M: Machine> Maker<'a, M> {
             priority_bits: self.host.priority_bits,
         });
         let (bus, uart) = self.devices(config)?;
-        let ids = IdRegs::new(&self.host.ids, gic, IPA_BITS.min(self.host.pa_bits));
+        let ids = IdRegs::new(
+            &self.host.ids,
+            View { ipa_bits: IPA_BITS.min(self.host.pa_bits), gic_system_registers: gic == GicVersion::V3 },
+        );
         log::info!(
             "vm {}: {} vCPU(s), {} MiB at {}, kernel {} bytes, {} KiB of tables, ready after {} us",
             config.name,
@@ -145,7 +160,10 @@ impl<'a, M: Machine> Maker<'a, M> {
         self.made += 1;
         let start = Start { entry: layout.entry.raw(), x0: layout.tree.start().raw() };
         let name = config.name.clone();
-        Ok(Made { vm: Arc::new(Vm::new(Parts { id, name, ram, stage2, bus, uart, vgic, ids, vcpus })), start })
+        Ok(Made {
+            vm: Arc::new(Vm::new(Parts { id, name, ram, stage2, bus, uart, vgic, ids, vcpus })),
+            start,
+        })
     }
 
     /// Says where the machine's memory went.
@@ -153,7 +171,7 @@ impl<'a, M: Machine> Maker<'a, M> {
         log::info!(
             "memory: EL2 uses {} KiB and {} KiB a VM; {} MiB free",
             image.size() >> 10,
-            self.pages.bytes() / u64::from(self.made.max(1)) >> 10,
+            self.pages.held() * 4 / u64::from(self.made.max(1)),
             self.memory.free() >> 20
         );
     }
@@ -170,24 +188,27 @@ impl<'a, M: Machine> Maker<'a, M> {
                 problem!("E0320", ("vm.{} memory", config.name);
                     ("{} MiB are not free in one piece", config.memory >> 20); ("Use at most {largest} MiB"))
             })?;
-        // SAFETY-free: `GuestRam` checks its copies; the memory is this VM's alone, as `take` promises.
-        Ok(GuestRam::from_owned(map::RAM_BASE, chunk))
+        // SAFETY: `new`'s caller promised what `memory` is, and `take` that it is nobody else's now.
+        #[allow(unsafe_code, reason = "the memory becomes the VM's here")]
+        Ok(unsafe { GuestRam::new(map::RAM_BASE, &[chunk]) })
     }
 
     fn translation(&mut self, config: &VmConfig<'_>, ram: &GuestRam) -> Result<Stage2, Problem> {
-        let no_memory = |name: &str| {
-            problem!("E0321", ("vm.{name}"); ("no memory left for its translation tables"); ("Give the machine more RAM, or the VM less"))
-        };
+        let no_memory = |name: &str| problem!("E0321", ("vm.{name}"); ("no memory left for its translation tables"); ("Give the machine more RAM, or the VM less"));
         let geometry = Geometry {
             ipa_bits: IPA_BITS.min(self.host.pa_bits),
             pa_bits: self.host.pa_bits,
             vmid16: self.host.vmid16,
         };
-        let vmid = self.vmids.assign_new();
-        self.pages.fill(&mut self.memory);
-        let mut stage2 = Stage2::new(geometry, vmid, &mut self.pages).ok_or_else(|| no_memory(&config.name))?;
+        // VMs are made once so far, and none gives its VMID up: a generation ends only when all are in use.
+        let Some((Assigned { vmid, .. }, _)) = self.vmids.assign(Assigned::NONE, &[]) else {
+            return Err(problem!("E0325", ("vm.{}", config.name); ("no VMID is left"); ("Fewer VMs")));
+        };
+        let mut pages = self.pages.with(&mut self.memory);
+        let mut stage2 = Stage2::new(geometry, vmid, &mut pages).ok_or_else(|| no_memory(&config.name))?;
         for (at, chunk) in ram.chunks() {
-            let flush = stage2.map(at, chunk, Rights::Ram, &mut self.pages).map_err(|_| no_memory(&config.name))?;
+            let flush =
+                stage2.map(at, chunk, Rights::Ram, &mut pages).map_err(|_| no_memory(&config.name))?;
             self.machine.flush(flush);
         }
         // An earlier owner of this VMID may have left translations behind; so may the firmware.
@@ -218,7 +239,8 @@ impl<'a, M: Machine> Maker<'a, M> {
     fn devices(&self, config: &VmConfig<'_>) -> Result<(Bus, Arc<Mutex<Pl011>>), Problem> {
         let uart = Arc::new(Mutex::new(Pl011::new()));
         let clock = Pl031::new(self.machine.frequency(), self.host.wall_clock, self.host.boot);
-        let slots = GuestRange::new(map::VIRTIO_BASE, map::VIRTIO_STRIDE * u64::from(map::VIRTIO_COUNT)).unwrap_or_default();
+        let slots = GuestRange::new(map::VIRTIO_BASE, map::VIRTIO_STRIDE * u64::from(map::VIRTIO_COUNT))
+            .unwrap_or_default();
         let regions = alloc::vec![
             Region::new("pl011", map::UART, Some(map::UART_SPI), uart.clone()).console(),
             Region::new("pl031", map::RTC, Some(map::RTC_SPI), Arc::new(Mutex::new(clock))).timed(),

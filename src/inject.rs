@@ -297,7 +297,10 @@ mod tests {
             for high in 0..1_u64 << 8 {
                 let from = low | high << 20;
                 let d = undefined(from, EL1);
-                assert_eq!(d.pstate & (pstate::NRW | pstate::MODE | pstate::DAIF), pstate::EL1H | pstate::DAIF);
+                assert_eq!(
+                    d.pstate & (pstate::NRW | pstate::MODE | pstate::DAIF),
+                    pstate::EL1H | pstate::DAIF
+                );
                 assert!(d.pc >= VBAR && d.pc < VBAR + 0x800);
             }
         }

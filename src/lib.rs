@@ -20,20 +20,21 @@ extern crate alloc;
 pub mod addr; //     guest- and host-physical addresses, ranges
 pub mod board; //    what a device tree cannot say
 pub mod config; //   how guests arrive
+pub mod console; //  one serial line for everybody
+pub mod create; //   makes a VM of its configuration
 pub mod exit; //     why a guest stopped: Exit, and its decode
 pub mod fdt; //      reads the machine's tree, writes a guest's
 pub mod guest; //    image formats
 pub mod idregs; //   ID registers as guests read them
 pub mod inject; //   exceptions that EL2 gives a guest
 pub mod machine; //  the seam: trait Machine
+pub mod map; //      the guest's machine: where everything lies
 pub mod memory; //   which host memory is free, by ranges
 pub mod problem; //  what is wrong with a configuration, in words
 pub mod psci; //     power state coordination
 pub mod ram; //      checked copies into and out of guest RAM
 pub mod regs; //     x0..x30, PC, PSTATE
 pub mod run;
-pub mod create; //   makes a VM of its configuration
-pub mod console; //  one serial line for everybody
 pub mod sched; //    who runs next
 pub mod smccc; //    SMC calling convention: who answers what
 pub mod stage2; //   Stage 2 tables

@@ -24,8 +24,9 @@ mod image {
     use mezzanine::arch::{self, setup};
     use mezzanine::config::{self, HostFacts, Options};
     use mezzanine::console;
-    use mezzanine::create::Maker;
+    use mezzanine::create::{Host, Maker};
     use mezzanine::fdt::{self, CpuStatus, Gic, Platform};
+    use mezzanine::map::GicVersion;
     use mezzanine::memory::Memory;
     use mezzanine::problem;
     use mezzanine::problem::Problem;
@@ -145,7 +146,7 @@ mod image {
         start_heap();
         let options = Options::parse(platform.bootargs)?;
         let _ = log::set_logger(&LOG);
-        log::set_max_level(options.loglevel);
+        log::set_max_level(options.loglevel.unwrap_or(log::LevelFilter::Info));
         // 3. Who we are, and on what.
         banner(platform);
         // 4. The CPU's interrupt controller, timers and console.
@@ -155,21 +156,22 @@ mod image {
         let mut memory = free_memory(tree, platform);
         log::info!("memory: {} MiB free for guests", memory.free() >> 20);
         // 6. The guests that we were given.
-        let usable: Vec<HostRange> = memory.ranges().to_vec();
-        let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1);
-        let facts = HostFacts { cpus, free: &usable };
+        let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1) as u16;
+        let facts = HostFacts { cpus, memory: memory.free(), gic: GicVersion::V3 };
         let machine_config = config::read(platform, &module_bytes, &facts)?;
+        machine_config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         log::info!("config: {} VM(s)", machine_config.vms.len());
         // 7. Room for what each VM keeps at EL2.
         grow_heap(&mut memory, machine_config.vms.len())?;
         // 8. Each VM: memory, tables, devices, kernel.
-        let mut maker = Maker::new(&mut cpu, memory, platform);
+        let host = host(&cpu, platform);
+        // SAFETY: what `free_memory` left is RAM that step 1 mapped, and nobody's but the maker's from here on.
+        let mut maker = unsafe { Maker::new(&mut cpu, memory, host) };
         let mut made = Vec::new();
         for vm in &machine_config.vms {
             made.push(maker.make(vm)?);
         }
-        maker.report();
-        drop(maker);
+        maker.report(arch::image());
         // 9. The world that all CPUs share. It lives as long as the machine.
         let starts: Vec<_> = made.iter().map(|made| made.start).collect();
         let world = World::new(made.into_iter().map(|made| made.vm).collect(), 1);
@@ -183,6 +185,23 @@ mod image {
         cpu_loop.run();
         GUESTS_RUN.store(false, Ordering::Relaxed);
         finish(cpu_loop.into_machine(), &world)
+    }
+
+    /// What the machine has for guests.
+    fn host(cpu: &arch::Cpu, platform: &Platform<'_>) -> Host {
+        let (lists, priority_bits) = cpu.vgic_hardware();
+        let (pa_bits, vmid16) = setup::address_sizes();
+        Host {
+            lists,
+            priority_bits,
+            pa_bits,
+            vmid16,
+            ids: setup::id_registers(),
+            midr: setup::midr(),
+            hcr: setup::guest_hcr(),
+            wall_clock: setup::wall_clock(platform),
+            boot: setup::now(),
+        }
     }
 
     fn start_heap() {

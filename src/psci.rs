@@ -235,7 +235,8 @@ mod tests {
     #[test]
     fn features_tells_what_exists() {
         let ask = |id: u64| decode(0xa, false, [id, 0, 0]);
-        for id in [0x8400_0000, 0x8400_0001, 0xc400_0001, 0xc400_0003, 0x8400_000a, 0xc400_0012, 0x8000_0000] {
+        for id in [0x8400_0000, 0x8400_0001, 0xc400_0001, 0xc400_0003, 0x8400_000a, 0xc400_0012, 0x8000_0000]
+        {
             assert_eq!(ask(id), Decoded::Value(status::SUCCESS), "{id:#x}");
         }
         for id in [0xc400_0000, 0xc400_0002, 0x8400_0005, 0x8400_0050, 0x8000_0001, 0, 3, 0x8401_0003] {
@@ -282,10 +283,7 @@ mod tests {
     #[test]
     fn affinity_levels_widen_what_is_meant() {
         let info = |args| decode(4, true, args);
-        assert_eq!(
-            info([0x102, 1, 0]),
-            Decoded::Request(Request::AffinityInfo { target: 0x102, level: 1 })
-        );
+        assert_eq!(info([0x102, 1, 0]), Decoded::Request(Request::AffinityInfo { target: 0x102, level: 1 }));
         assert_eq!(info([0, 4, 0]), Decoded::Value(status::INVALID_PARAMETERS));
         assert!(Request::matches(0x102, 0, 0x8000_0102));
         assert!(!Request::matches(0x102, 0, 0x8000_0103));

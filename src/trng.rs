@@ -85,7 +85,7 @@ fn features(function: u32) -> u64 {
 }
 
 /// The results for x0 to x3. The bits fill x3 from the bottom, then x2, then x1; what is left over is zero.
-pub fn answer(request: Request, entropy: &mut Entropy) -> [u64; 4] {
+pub fn answer(request: Request, random: &mut dyn FnMut() -> Option<u64>) -> [u64; 4] {
     let mut words = [0; 3];
     let width: u32 = if request.wide { 64 } else { 32 };
     let mut left = u32::from(request.bits);
@@ -94,7 +94,7 @@ pub fn answer(request: Request, entropy: &mut Entropy) -> [u64; 4] {
         if bits == 0 {
             break;
         }
-        let Some(random) = entropy.next_u64() else { return [status::NO_ENTROPY, 0, 0, 0] };
+        let Some(random) = random() else { return [status::NO_ENTROPY, 0, 0, 0] };
         *word = random >> 64_u32.wrapping_sub(bits);
         left = left.wrapping_sub(bits);
     }
@@ -202,7 +202,10 @@ mod tests {
         entropy.stir(99);
         entropy.seed(&[]);
         assert_eq!(entropy.next_u64(), None);
-        assert_eq!(answer(Request { bits: 8, wide: true }, &mut entropy), [status::NO_ENTROPY, 0, 0, 0]);
+        assert_eq!(
+            answer(Request { bits: 8, wide: true }, &mut || entropy.next_u64()),
+            [status::NO_ENTROPY, 0, 0, 0]
+        );
         entropy.seed(&[1]);
         assert!(entropy.next_u64().is_some());
     }
@@ -259,7 +262,7 @@ mod tests {
             for bits in 1..=most {
                 let mut ever = [0_u64; 4];
                 for _ in 0..64 {
-                    let results = answer(Request { bits, wide }, &mut entropy);
+                    let results = answer(Request { bits, wide }, &mut || entropy.next_u64());
                     assert_eq!(results[0], status::SUCCESS);
                     ever.iter_mut().zip(results).for_each(|(all, one)| *all |= one);
                 }

@@ -262,6 +262,8 @@ pub struct Vcpu {
     pub power: Power,
     /// The guest uses set/way maintenance and turns its caches on: next step of the flush, if one is under way.
     pub flush: Option<crate::addr::GuestPhysAddr>,
+    /// After SYSTEM_SUSPEND: where it goes on, and with which x0, once something wakes it.
+    pub resume_at: Option<(u64, u64)>,
 }
 
 impl Vcpu {
@@ -285,6 +287,7 @@ impl Vcpu {
             lists: Lists::default(),
             power: Power::Off,
             flush: None,
+            resume_at: None,
         }
     }
 

@@ -179,6 +179,11 @@ impl Vm {
         self.slots.iter().enumerate().map(|(n, slot)| (VcpuId(n as u16), slot))
     }
 
+    /// All vCPUs with their MPIDR_EL1, in order.
+    pub fn vcpus(&self) -> impl Iterator<Item = (VcpuId, u64)> + '_ {
+        self.mpidrs.iter().enumerate().map(|(n, mpidr)| (VcpuId(n as u16), *mpidr))
+    }
+
     /// The vCPU with these affinity fields (MPIDR without bit 31 and the like).
     pub fn by_affinity(&self, affinity: u64) -> Option<VcpuId> {
         const FIELDS: u64 = 0xff_00ff_ffff;
@@ -191,6 +196,7 @@ impl Vm {
         let mut parked = self.slot(id)?.parked.lock();
         let mut vcpu = parked.take_if(|vcpu| vcpu.power == Power::Off)?;
         vcpu.reset(entry, x0);
+        self.vgic.reset_cpu(id, &mut vcpu.lists);
         self.on.fetch_add(1, Ordering::AcqRel);
         Some(vcpu)
     }

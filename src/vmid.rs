@@ -144,6 +144,11 @@ mod tests {
         let (got, renewed) = vmids.assign(Assigned::NONE, &held[1..]).unwrap();
         assert!(renewed);
         assert_eq!(got.vmid, held[0].vmid);
+        // A VM that has none yet is no reason to hand out 0.
+        let mut fresh = Vmids::new(4);
+        for _ in 0..16 {
+            assert_ne!(fresh.assign(Assigned::NONE, &[Assigned::NONE]).unwrap().0.vmid, 0);
+        }
         // Another one that was in use keeps its own, without a further flush.
         let (kept, renewed) = vmids.assign(held[5], &[]).unwrap();
         assert_eq!((kept.vmid, kept.generation, renewed), (held[5].vmid, 2, false));

@@ -78,7 +78,10 @@ fn backtrace(mut fp: u64) {
     use crate::addr::{Address, HostPhysAddr};
     let image = super::image();
     for _ in 0..32 {
-        if fp & 7 != 0 || !image.contains(HostPhysAddr::at(fp)) || !image.contains(HostPhysAddr::at(fp.wrapping_add(15))) {
+        if fp & 7 != 0
+            || !image.contains(HostPhysAddr::at(fp))
+            || !image.contains(HostPhysAddr::at(fp.wrapping_add(15)))
+        {
             break;
         }
         // SAFETY: inside the image and aligned: mapped unless it is a guard page, which no frame lies in.
@@ -133,7 +136,14 @@ extern "C" fn mezzanine_own_exception(vector: u64, regs: &[u64; 34]) -> ! {
     let kind = ["synchronous exception", "IRQ", "FIQ", "SError"][(vector & 3) as usize];
     let mut out = Raw;
     let _ = writeln!(out, "\r\n{} panic: {kind} taken at EL2: {}\r", super::setup::Stamp, class(esr));
-    let _ = writeln!(out, "  esr {esr:#x} ({}) far {far:#x} pc {} pstate {:#x} sp {:#x}\r", status(esr), Place(regs[31]), regs[32], regs[33]);
+    let _ = writeln!(
+        out,
+        "  esr {esr:#x} ({}) far {far:#x} pc {} pstate {:#x} sp {:#x}\r",
+        status(esr),
+        Place(regs[31]),
+        regs[32],
+        regs[33]
+    );
     for (n, row) in regs[..31].chunks(4).enumerate() {
         let _ = write!(out, "  x{:<2}", n * 4);
         for value in row {

@@ -74,9 +74,7 @@ pub fn give_up() -> ! {
 /// # Errors
 /// E0131: the machine's memory does not fit the tables.
 pub fn enable_mmu(platform: &Platform<'_>) -> Result<(), Problem> {
-    let failed = |mmu::MapFailed(range): mmu::MapFailed| {
-        problem!("E0131", ("memory {range}"); ("EL2 cannot map it"); ("RAM and devices lie below 2^48 and do not overlap"))
-    };
+    let failed = |mmu::MapFailed(range): mmu::MapFailed| problem!("E0131", ("memory {range}"); ("EL2 cannot map it"); ("RAM and devices lie below 2^48 and do not overlap"));
     let mut tables = mmu::Builder::new().map_err(failed)?;
     for bank in &platform.ram {
         // What the firmware marked no-map stays out: not even speculation may touch it.
@@ -104,7 +102,9 @@ fn without(bank: HostRange, holes: impl Iterator<Item = HostRange>) -> heapless:
                 let _ = kept.push(part);
                 continue;
             }
-            for rest in [HostRange::between(part.start(), hole.start()), HostRange::between(hole.end(), part.end())] {
+            for rest in
+                [HostRange::between(part.start(), hole.start()), HostRange::between(hole.end(), part.end())]
+            {
                 if !rest.is_empty() {
                     let _ = kept.push(rest);
                 }
@@ -144,7 +144,9 @@ fn devices(platform: &Platform<'_>) -> impl Iterator<Item = HostRange> {
 /// E0132: the machine has no interrupt controller that we drive.
 pub fn cpu(platform: &Platform<'_>) -> Result<Cpu, Problem> {
     let Gic::V3 { dist, redistributors, .. } = &platform.gic else {
-        return Err(problem!("E0132", ("/ interrupt controller"); ("no GICv3"); ("Mezzanine needs a GICv3 so far: on QEMU, gic-version=3")));
+        return Err(
+            problem!("E0132", ("/ interrupt controller"); ("no GICv3"); ("Mezzanine needs a GICv3 so far: on QEMU, gic-version=3")),
+        );
     };
     let affinity = read!("MPIDR_EL1") & 0xff_00ff_ffff;
     // SAFETY: the tree says that a GICv3 is there, and `enable_mmu` mapped it.
@@ -231,7 +233,8 @@ pub struct Features;
 
 impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mmfr0, mmfr1, mmfr2) = (read!("ID_AA64MMFR0_EL1"), read!("ID_AA64MMFR1_EL1"), read!("S3_0_C0_C7_2"));
+        let (mmfr0, mmfr1, mmfr2) =
+            (read!("ID_AA64MMFR0_EL1"), read!("ID_AA64MMFR1_EL1"), read!("S3_0_C0_C7_2"));
         let bits = [32, 36, 40, 42, 44, 48, 52][(mmfr0 & 0xf).min(6) as usize];
         write!(f, "{bits}-bit addresses, VMID{}", if mmfr1 >> 4 & 0xf >= 2 { 16 } else { 8 })?;
         for (present, name) in [

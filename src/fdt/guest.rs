@@ -1,11 +1,11 @@
-//! Writes the tree that a guest reads: the machine of `guest::map`.
+//! Writes the tree that a guest reads: the machine of `map`.
 //!
 //! Names, order of interrupts and flags are those of QEMU's `virt`, so that what finds its way there finds
 //! it here. Bindings: arm,gic and arm,gic-v3, arm,armv8-timer, arm,psci, arm,pl011, arm,pl031 of the Linux
 //! kernel's Documentation/devicetree; cpus, memory and chosen of the Devicetree Specification, chapter 3.
 
 use crate::addr::{Address, GuestRange};
-use crate::guest::map::{self, GicVersion};
+use crate::map::{self, GicVersion};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;

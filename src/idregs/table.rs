@@ -41,12 +41,12 @@ pub const AARCH64: &[Row] = &[
     // CRm op2 lsb sign  most  register and field                why it is safe
     row(4, 0, 0, Unsigned, 2, "ID_AA64PFR0_EL1.EL0"), //         AArch32 at EL0 needs no more state
     row(4, 0, 4, Unsigned, 1, "ID_AA64PFR0_EL1.EL1"), //         HCR_EL2.RW is set: AArch64 only
-    row(4, 0, 16, Signed, 1, "ID_AA64PFR0_EL1.FP"), //           switched
+    row(4, 0, 16, Signed, 1, "ID_AA64PFR0_EL1.FP"),   //           switched
     row(4, 0, 20, Signed, 1, "ID_AA64PFR0_EL1.AdvSIMD"), //      switched
     row(4, 0, 48, Unsigned, 1, "ID_AA64PFR0_EL1.DIT"), //        PSTATE
     row(4, 0, 56, Unsigned, 1, "ID_AA64PFR0_EL1.CSV2"), //       2 has SCXTNUM_EL1, which is not switched
     row(4, 0, 60, Unsigned, 1, "ID_AA64PFR0_EL1.CSV3"), //       a property
-    row(4, 1, 0, Unsigned, 1, "ID_AA64PFR1_EL1.BT"), //          PSTATE.BTYPE
+    row(4, 1, 0, Unsigned, 1, "ID_AA64PFR1_EL1.BT"),  //          PSTATE.BTYPE
     row(4, 1, 4, Unsigned, 2, "ID_AA64PFR1_EL1.SSBS"), //        PSTATE
     row(6, 0, 4, Unsigned, 2, "ID_AA64ISAR0_EL1.AES"), //        instructions
     row(6, 0, 8, Unsigned, 1, "ID_AA64ISAR0_EL1.SHA1"),
@@ -78,24 +78,24 @@ pub const AARCH64: &[Row] = &[
     row(6, 2, 48, Unsigned, 1, "ID_AA64ISAR2_EL1.RPRFM"),
     row(6, 2, 52, Unsigned, 1, "ID_AA64ISAR2_EL1.CSSC"),
     row(7, 0, 4, Unsigned, 2, "ID_AA64MMFR0_EL1.ASIDBits"), //   TTBR and TCR are switched
-    row(7, 0, 8, Unsigned, 1, "ID_AA64MMFR0_EL1.BigEnd"), //     SCTLR_EL1
+    row(7, 0, 8, Unsigned, 1, "ID_AA64MMFR0_EL1.BigEnd"),   //     SCTLR_EL1
     row(7, 0, 16, Unsigned, 1, "ID_AA64MMFR0_EL1.BigEndEL0"),
     row(7, 0, 20, Unsigned, 1, "ID_AA64MMFR0_EL1.TGran16"), //   2 is LPA2: addresses wider than any IPA here
     row(7, 0, 24, Signed, 0, "ID_AA64MMFR0_EL1.TGran64"),
     row(7, 0, 28, Signed, 0, "ID_AA64MMFR0_EL1.TGran4"), //      1 is LPA2
     row(7, 1, 0, Unsigned, 2, "ID_AA64MMFR1_EL1.HAFDBS"), //     works under Stage 2: guest RAM is writable
     row(7, 1, 12, Unsigned, 2, "ID_AA64MMFR1_EL1.HPDS"), //      TCR_EL1
-    row(7, 1, 20, Unsigned, 3, "ID_AA64MMFR1_EL1.PAN"), //       PSTATE, SCTLR_EL1
-    row(7, 1, 36, Unsigned, 2, "ID_AA64MMFR1_EL1.ETS"), //       a property
-    row(7, 1, 44, Unsigned, 1, "ID_AA64MMFR1_EL1.AFP"), //       FPCR
+    row(7, 1, 20, Unsigned, 3, "ID_AA64MMFR1_EL1.PAN"),  //       PSTATE, SCTLR_EL1
+    row(7, 1, 36, Unsigned, 2, "ID_AA64MMFR1_EL1.ETS"),  //       a property
+    row(7, 1, 44, Unsigned, 1, "ID_AA64MMFR1_EL1.AFP"),  //       FPCR
     row(7, 1, 48, Unsigned, 1, "ID_AA64MMFR1_EL1.nTLBPA"), //    a property
     row(7, 1, 60, Unsigned, 1, "ID_AA64MMFR1_EL1.ECBHB"), //     a property; LO hidden, registers UNDEFINED
-    row(7, 2, 0, Unsigned, 1, "ID_AA64MMFR2_EL1.CnP"), //        TTBR
-    row(7, 2, 4, Unsigned, 1, "ID_AA64MMFR2_EL1.UAO"), //        PSTATE
-    row(7, 2, 8, Unsigned, 1, "ID_AA64MMFR2_EL1.LSM"), //        SCTLR_EL1
+    row(7, 2, 0, Unsigned, 1, "ID_AA64MMFR2_EL1.CnP"),   //        TTBR
+    row(7, 2, 4, Unsigned, 1, "ID_AA64MMFR2_EL1.UAO"),   //        PSTATE
+    row(7, 2, 8, Unsigned, 1, "ID_AA64MMFR2_EL1.LSM"),   //        SCTLR_EL1
     row(7, 2, 16, Unsigned, 1, "ID_AA64MMFR2_EL1.VARange"), //   Stage 1's input, not its output
     row(7, 2, 20, Unsigned, 1, "ID_AA64MMFR2_EL1.CCIDX"), //     format of the CCSIDR_EL1 that guests read
-    row(7, 2, 28, Unsigned, 1, "ID_AA64MMFR2_EL1.ST"), //        TCR_EL1
+    row(7, 2, 28, Unsigned, 1, "ID_AA64MMFR2_EL1.ST"),   //        TCR_EL1
     row(7, 2, 32, Unsigned, 1, "ID_AA64MMFR2_EL1.AT"),
     row(7, 2, 36, Unsigned, 1, "ID_AA64MMFR2_EL1.IDS"), //       EL0's reads go to EL1 without EL2
     row(7, 2, 48, Unsigned, 1, "ID_AA64MMFR2_EL1.TTL"), //       TLBI by EL1

@@ -93,6 +93,7 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
 /// # Safety
 /// Both sides are mapped and aligned to a `T`, and do not overlap.
 unsafe fn copy_lines<T: Copy>(mut from: *const T, mut to: *mut T, lines: usize) {
+    debug_assert!(from.is_aligned() && to.is_aligned());
     // Each word has a name of its own: an array would have an address, and become a call to `memcpy`. All
     // loads come before all stores, for the compiler pairs neighbours only and moves no load over a store.
     macro_rules! line {

@@ -10,7 +10,7 @@ use crate::machine::{Machine, Ticks};
 use crate::sched::Purpose;
 use crate::vcpu::{El1, Vcpu, VcpuId, VmId};
 use crate::vdev::vgic::{Frame, Outcome};
-use crate::vdev::{Access, AccessError, Region};
+use crate::vdev::{Access, AccessError, MmioDevice, Region};
 use crate::vm::{Reason, Vm, event};
 use alloc::sync::Arc;
 
@@ -41,13 +41,12 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 vcpu.regs.skip(4);
                 self.call(vm, vcpu, imm)
             }
-            Exit::DataAbort(abort) => self.abort(vm, vcpu, abort, Fault::data_abort(abort)),
-            Exit::InstructionAbort(abort) => self.abort(vm, vcpu, abort, Fault::instruction_abort(abort)),
+            Exit::DataAbort(abort) | Exit::InstructionAbort(abort) => self.abort(vm, abort, exit),
             Exit::Undefined(trap) => {
                 if condition_fails(vcpu, trap) {
                     return Next::Resume;
                 }
-                Next::Inject(Fault::undefined(trap))
+                fault(exit)
             }
             Exit::SError => Next::Stop(Reason::SystemError),
             Exit::Unknown(_) => Next::Stop(Reason::Unexpected(exit)),
@@ -66,16 +65,18 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Blocks unless the CPU interface has something to signal (PSTATE.I does not matter to WFI).
     pub(super) fn block_unless_signalled(&mut self, vm: &Vm, vcpu: &mut Vcpu) -> Next {
         self.machine.fold(vcpu);
-        vm.vgic.sync(vcpu.id, &mut vcpu.lists);
+        if vm.vgic.attention(vcpu.id) {
+            self.sync(vm, vcpu);
+        }
         if vm.vgic.signals(vcpu.id, &vcpu.lists) { Next::Resume } else { Next::Block }
     }
 
     /// An abort that no device answers: another CPU may be between break and make, else it is the guest's.
-    fn abort(&mut self, vm: &Vm, _vcpu: &mut Vcpu, abort: Abort, fault: Fault) -> Next {
+    fn abort(&mut self, vm: &Vm, abort: Abort, exit: Exit) -> Next {
         if abort.is_translation() && vm.stage2.lock().translate(abort.ipa).is_some() {
             return Next::Resume;
         }
-        Next::Inject(fault)
+        fault(exit)
     }
 
     /// A load or store where no memory is.
@@ -98,13 +99,20 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 vcpu.regs.skip(mmio.abort.instruction_bytes());
                 Next::Resume
             }
-            Err(_) => self.abort(vm, vcpu, mmio.abort, Fault::data_abort(mmio.abort)),
+            Err(_) => self.abort(vm, mmio.abort, Exit::Mmio(mmio)),
         }
     }
 
     /// An access to a device on the bus.
     #[inline]
-    fn device(&mut self, vm: &'w Arc<Vm>, vcpu: &Vcpu, mmio: &Mmio, region: &Region, offset: u64) -> Result<u64, AccessError> {
+    fn device(
+        &mut self,
+        vm: &'w Arc<Vm>,
+        vcpu: &Vcpu,
+        mmio: &Mmio,
+        region: &Region,
+        offset: u64,
+    ) -> Result<u64, AccessError> {
         let at = Access { offset, size: mmio.size, now: self.machine.now() };
         let (result, level, deadline) = {
             let mut device = region.device.lock();
@@ -133,10 +141,10 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let shown = self.world.shown().is_some_and(|shown| Arc::ptr_eq(shown, vm));
         if shown && write {
             self.console.pump(&mut self.machine, vm);
-            level = vm.uart.lock().irq_line();
+            level = vm.uart.lock().irq();
         } else if shown && self.console.has_input() {
             self.console.type_in(&mut self.machine, vm);
-            level = vm.uart.lock().irq_line();
+            level = vm.uart.lock().irq();
         }
         if let Some(region) = vm.bus.console() {
             self.line(vm, Some(me), region, level);
@@ -145,7 +153,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Bytes moved to or from a VM's serial port behind its back: its interrupt line may have changed.
     pub(super) fn uart_changed(&mut self, vm: &Arc<Vm>, me: Option<VcpuId>) {
-        let level = vm.uart.lock().irq_line();
+        let level = vm.uart.lock().irq();
         if let Some(region) = vm.bus.console() {
             self.line(vm, me, region, level);
         }
@@ -169,7 +177,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let Some(region) = vm.bus.regions().get(usize::from(n)) else { return };
         let (level, deadline) = {
             let mut device = region.device.lock();
-            device.tick(self.machine.now());
+            device.advance(self.machine.now());
             (device.irq(), device.deadline())
         };
         self.line(vm, None, region, level);
@@ -178,18 +186,23 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// An access to the interrupt controller.
     #[inline]
-    fn vgic(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: &Mmio, frame: Frame, offset: u64) -> Result<Result<u64, AccessError>, Next> {
+    fn vgic(
+        &mut self,
+        vm: &Vm,
+        vcpu: &mut Vcpu,
+        mmio: &Mmio,
+        frame: Frame,
+        offset: u64,
+    ) -> Result<Result<u64, AccessError>, Next> {
         let write = mmio.write.then(|| vcpu.regs.x(mmio.reg) & mmio.size.mask());
-        loop {
+        for _ in 0..3 {
             match vm.vgic.access(vcpu.id, frame, offset, mmio.size, write, &mut vcpu.lists) {
                 Outcome::Done(value, kicks) => {
                     self.kick(vm, Some(vcpu.id), kicks);
                     return Ok(Ok(value));
                 }
                 Outcome::Refused(error) => return Ok(Err(error)),
-                Outcome::Fold if vcpu.lists.loaded => self.machine.fold(vcpu),
-                // Folded, and it still asks: give everything back to the model.
-                Outcome::Fold => vm.vgic.unload(vcpu.id, &mut vcpu.lists),
+                Outcome::Fold => self.machine.fold(vcpu),
                 Outcome::Remote(other) => {
                     // The PC stays: the access is tried again when the answer is in.
                     if let Some(slot) = vm.slot(other) {
@@ -200,6 +213,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 }
             }
         }
+        // Folded, and it still asks: the next entry syncs, and the access is tried again.
+        Err(Next::Resume)
     }
 
     /// Gives the guest an exception. Some reason to stop it if that can only go round in circles.
@@ -211,7 +226,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         };
         let delivery = inject::deliver(fault, vcpu.regs.pc, vcpu.regs.pstate, &view);
         // A fetch that aborts at the very vector that its abort leads to never gets anywhere.
-        if fault.is_instruction_abort() && delivery.pc == vcpu.regs.pc {
+        if matches!(fault, Fault::InstructionAbort { .. }) && delivery.pc == vcpu.regs.pc {
             return Some(Reason::FaultLoop);
         }
         self.machine.set_el1(vcpu, El1::Elr, delivery.elr);
@@ -243,11 +258,16 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         const STEP: u64 = 128 << 10;
         let range = vm.ram.range();
         let end = GuestPhysAddr::at(from.raw().saturating_add(STEP).min(range.end().raw()));
-        for piece in vm.ram.host_ranges(crate::addr::GuestRange::between(from, end)) {
-            self.machine.publish(piece);
+        if let Ok(pieces) = vm.ram.host_ranges(crate::addr::GuestRange::between(from, end)) {
+            pieces.for_each(|piece| self.machine.publish(piece));
         }
         (end < range.end()).then_some(end)
     }
+}
+
+/// What the architecture has for an exit that nothing serves.
+fn fault(exit: Exit) -> Next {
+    Fault::for_exit(&exit).map_or(Next::Stop(Reason::Unexpected(exit)), Next::Inject)
 }
 
 /// Skips a trapped AArch32 instruction whose condition fails: it was no more than a NOP.

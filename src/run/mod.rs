@@ -188,7 +188,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Takes everything of the vCPU off this CPU.
     fn put(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
         self.machine.put(vcpu);
-        vm.vgic.unload(vcpu.id, &mut vcpu.lists);
+        let kicks = vm.vgic.unload(vcpu.id, &mut vcpu.lists);
+        self.kick(vm, Some(vcpu.id), kicks);
     }
 
     /// Puts a waiting vCPU aside, with a software timer in place of its own.
@@ -207,14 +208,18 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Enters the vCPU again and again until it blocks, yields or goes off.
     fn stint(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu) -> Stint {
         let Some(slot) = vm.slot(vcpu.id) else { return Stint::Off };
+        if let Some((entry, x0)) = vcpu.resume_at.take() {
+            self.put(vm, vcpu);
+            vcpu.reset(entry, x0);
+            vm.vgic.reset_cpu(vcpu.id, &mut vcpu.lists);
+        }
         loop {
             let mail = slot.take();
             if mail != 0 && self.read_mail(vm, vcpu, mail) {
                 return Stint::Off;
             }
             if vm.vgic.attention(vcpu.id) {
-                self.machine.fold(vcpu);
-                vm.vgic.sync(vcpu.id, &mut vcpu.lists);
+                self.sync(vm, vcpu);
             }
             let exit = self.machine.enter(vcpu);
             match self.handle(vm, vcpu, exit) {
@@ -239,10 +244,17 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             self.physical_timer_changed(vm, vcpu);
         }
         if mail & event::FOLD != 0 {
-            self.machine.fold(vcpu);
-            vm.vgic.unload(vcpu.id, &mut vcpu.lists);
+            self.sync(vm, vcpu);
         }
         mail & event::STOP != 0
+    }
+
+    /// Takes back what the guest did with its list registers, and fills them anew.
+    #[inline]
+    pub(super) fn sync(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+        self.machine.fold(vcpu);
+        let kicks = vm.vgic.sync(vcpu.id, &mut vcpu.lists);
+        self.kick(vm, Some(vcpu.id), kicks);
     }
 
     /// Waits for something to run with the blocked `vcpu` still resident; false if another vCPU is to run here.
@@ -263,8 +275,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 self.read_mail(vm, vcpu, mail);
             }
             if vm.vgic.attention(vcpu.id) {
-                self.machine.fold(vcpu);
-                vm.vgic.sync(vcpu.id, &mut vcpu.lists);
+                self.sync(vm, vcpu);
                 if vm.vgic.signals(vcpu.id, &vcpu.lists) {
                     return true;
                 }
@@ -278,7 +289,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         self.idle_with(None);
     }
 
-    fn idle_with(&mut self, vcpu: Option<&Vcpu>) {
+    fn idle_with(&mut self, vcpu: Option<&mut Vcpu>) {
         self.slice_end = None;
         self.rearm();
         self.machine.idle();
@@ -286,24 +297,25 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// Takes all pending physical interrupts; true if the running vCPU's slice is over.
-    fn interrupts(&mut self, vcpu: Option<&Vcpu>) -> bool {
+    fn interrupts(&mut self, mut vcpu: Option<&mut Vcpu>) -> bool {
         let mut slice_over = false;
         while let Some(id) = self.machine.irq_ack() {
             match id {
                 ppi::VIRTUAL_TIMER => {
-                    let deliver = vcpu.is_some_and(|vcpu| self.virtual_timer(vcpu, id));
+                    let deliver = vcpu.as_deref().is_some_and(|vcpu| self.virtual_timer(vcpu, id));
                     self.machine.irq_done(id, deliver);
                 }
                 ppi::HYP_TIMER => {
                     self.machine.irq_done(id, false);
-                    slice_over |= self.timer_expired(vcpu);
+                    slice_over |= self.timer_expired(vcpu.as_deref());
                 }
                 ppi::MAINTENANCE => {
-                    // The vGIC asked to hear of this moment: list registers ran low, or an end of interrupt
-                    // had none. It has set `attention` for itself when it asked.
+                    // The vGIC asked to hear of this moment: list registers ran low, or an end of interrupt had none.
                     self.machine.irq_done(id, false);
-                    if let Some((vm, vcpu)) = vcpu.and_then(|vcpu| Some((self.world.vm(vcpu.vm)?, vcpu))) {
-                        vm.vgic.maintain(vcpu.id);
+                    if let Some(vcpu) = vcpu.as_deref_mut()
+                        && let Some(vm) = self.world.vm(vcpu.vm)
+                    {
+                        self.sync(vm, vcpu);
                     }
                 }
                 _ => {
@@ -383,7 +395,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     #[inline]
     fn kick(&mut self, vm: &Vm, me: Option<VcpuId>, kicks: Kicks) {
         if !kicks.is_empty() {
-            kicks.iter().filter(|id| Some(*id) != me).for_each(|id| self.wake(vm, id));
+            kicks.filter(|id| Some(*id) != me).for_each(|id| self.wake(vm, id));
         }
     }
 
@@ -391,10 +403,15 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     fn wake(&mut self, vm: &Vm, id: VcpuId) {
         if let Some(vcpu) = vm.take_blocked(id) {
             self.timers.set(Purpose::Vcpu(vm.id, id), None);
-            self.world.enqueue(vcpu, self.id);
-            if self.slice_end.is_none() {
-                self.start_slice();
-            }
+            self.admit(vcpu);
+        }
+    }
+
+    /// Puts a vCPU into this CPU's queue; whoever runs here now has a slice from here on.
+    fn admit(&mut self, vcpu: Box<Vcpu>) {
+        self.world.enqueue(vcpu, self.id);
+        if self.slice_end.is_none() {
+            self.start_slice();
         }
     }
 }

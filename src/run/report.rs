@@ -84,7 +84,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 Nearest(vm, vcpu.regs.pc)
             ),
             None => {
-                let waits = vm.slots().find_map(|(id, slot)| Some((id, slot.parked.lock().as_ref()?.regs.pc)));
+                let waits =
+                    vm.slots().find_map(|(id, slot)| Some((id, slot.parked.lock().as_ref()?.regs.pc)));
                 match waits {
                     Some((id, pc)) => log::warn!(
                         "vm {}: nothing on its console for {SILENCE_SECONDS} s; vCPU {} waits at pc {pc:#x}",
@@ -92,7 +93,10 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                         id.0
                     ),
                     None => {
-                        log::warn!("vm {}: nothing on its console for {SILENCE_SECONDS} s; it waits to run", vm.name);
+                        log::warn!(
+                            "vm {}: nothing on its console for {SILENCE_SECONDS} s; it waits to run",
+                            vm.name
+                        );
                     }
                 }
             }

@@ -49,7 +49,7 @@ impl Level {
         }
     }
 
-    /// Whether an entry can map memory (Arm ARM D8.3.1: no level 0 blocks with a 4 KiB granule and 48 bits).
+    /// Whether an entry can map memory (Arm ARM D8.3: no level 0 blocks with a 4 KiB granule and 48 bits).
     pub(super) const fn has_leaves(self) -> bool {
         !matches!(self, Level::L0)
     }
@@ -73,7 +73,7 @@ impl Level {
 }
 
 impl Geometry {
-    /// Where lookups start, and how many tables lie in a row there (Arm ARM D8.2.3, Stage 2, 4 KiB granule).
+    /// Where lookups start, and how many tables lie in a row there (Arm ARM D8.2, Stage 2, 4 KiB granule).
     ///
     /// Up to 16 tables can stand in for a level of their own, so the lowest start level is taken that 16
     /// tables cover: the fewest lookups. `None` for sizes that the architecture or this code does not have.
@@ -100,7 +100,7 @@ impl Geometry {
         }
     }
 
-    /// VTCR_EL2 (Arm ARM D23.2.191), or `None` as for [`Geometry::start`].
+    /// VTCR_EL2 (Arm ARM, VTCR_EL2), or `None` as for [`Geometry::start`].
     pub const fn vtcr(&self) -> Option<u64> {
         let (Some((level, _)), Some(ps)) = (self.root(), self.ps()) else {
             return None;

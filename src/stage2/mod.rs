@@ -26,7 +26,7 @@
 //!
 //! * A table is complete before an entry points to it.
 //! * Tables below the root are never empty. So a place where a block fits is either a free entry or occupied.
-//! * A valid entry changes only to invalid and back (*break before make*, D8.16.1), with a [`Flush`] between.
+//! * A valid entry changes only to invalid and back (*break-before-make*, D8), with a [`Flush`] between.
 //! * A table's page goes back only after a flush, when no CPU can walk it any more.
 //! * Nothing is half done: what can fail, fails before the first change that a guest could see.
 //!
@@ -54,7 +54,7 @@ use table::{Chain, ENTRIES, Entry, Table};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flush {
     /// Entries were only added: nothing to invalidate, but `dsb ishst; isb`, so that walks see them
-    /// (Arm ARM D8.17.1). The TLBs hold no invalid entries.
+    /// (Arm ARM D8). The TLBs hold no invalid entries.
     Nothing,
     /// Entries went away: `dsb ishst`, then everything of one VM out of all TLBs (`tlbi vmalls12e1is`
     /// under its VTTBR_EL2), `dsb ish; isb`.
@@ -142,7 +142,7 @@ impl Stage2 {
         Some(Self { geometry, root, root_level, root_pages, vmid, pages: root_pages })
     }
 
-    /// VTTBR_EL2: VMID and root, CnP clear (Arm ARM D23.2.192).
+    /// VTTBR_EL2: VMID and root, CnP clear (Arm ARM, VTTBR_EL2).
     pub fn vttbr(&self) -> u64 {
         u64::from(self.vmid) << 48 | self.root.page().raw()
     }

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// Entries in a table of one page.
 pub(super) const ENTRIES: usize = 512;
 
-// Descriptor fields, Stage 2, VMSAv8-64 (Arm ARM D8.3.1 and D8.3.2).
+// Descriptor fields, Stage 2, VMSAv8-64 (Arm ARM D8.3).
 const VALID: u64 = 1;
 const TABLE_OR_PAGE: u64 = 1 << 1;
 const MEM_ATTR_WB: u64 = 0b1111 << 2; // Normal, write-back inner and outer

@@ -77,7 +77,12 @@ pub struct Region {
 
 impl Region {
     /// A device of this name at `base`.
-    pub fn new(name: &'static str, range: GuestRange, spi: Option<u16>, device: Arc<Mutex<dyn MmioDevice>>) -> Self {
+    pub fn new(
+        name: &'static str,
+        range: GuestRange,
+        spi: Option<u16>,
+        device: Arc<Mutex<dyn MmioDevice>>,
+    ) -> Self {
         let level = AtomicBool::new(false);
         Self { name, range, spi, device, index: 0, is_console: false, has_deadline: false, level }
     }

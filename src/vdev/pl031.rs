@@ -52,8 +52,7 @@ impl Pl031 {
     pub fn new(frequency: u64, epoch: u64, now: Ticks) -> Self {
         let frequency = frequency.max(1);
         let base = (epoch as u32).wrapping_sub(seconds(now, frequency) as u32);
-        let mut clock =
-            Self { frequency, base, loaded: 0, target: 0, due: 0, raised: false, enabled: false };
+        let mut clock = Self { frequency, base, loaded: 0, target: 0, due: 0, raised: false, enabled: false };
         clock.aim(now);
         clock
     }

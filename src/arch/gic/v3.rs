@@ -83,7 +83,12 @@ impl Gic {
     ///
     /// # Safety
     /// The ranges are a GICv3's distributor and redistributors, mapped as device memory for good.
-    pub(crate) unsafe fn new(dist: HostRange, redists: &[HostRange], mpidr: u64, first: bool) -> Option<Self> {
+    pub(crate) unsafe fn new(
+        dist: HostRange,
+        redists: &[HostRange],
+        mpidr: u64,
+        first: bool,
+    ) -> Option<Self> {
         // SAFETY: the caller says so.
         let distributor = unsafe { &*(dist.start().raw() as *const Distributor) };
         let redistributor = redists.iter().find_map(|region| {
@@ -263,6 +268,12 @@ impl Gic {
         }
         if core::mem::take(&mut lists.hcr_dirty) {
             write!("S3_4_C12_C11_0", lists.hcr); // ICH_HCR_EL2
+            // What the guest ended without the hardware: the physical interrupt may fire again.
+            let mut release = core::mem::take(&mut lists.release);
+            while release != 0 {
+                self.set_active(IntId(release.trailing_zeros()), false);
+                release &= release - 1;
+            }
         }
         lists.loaded = true;
     }
@@ -304,7 +315,7 @@ impl Gic {
         lists.hcr_dirty = true;
         // A timer interrupt that is pending through hardware, or active, stays active in the GIC; one that
         // is not must be free to fire. Before CNTV_CTL_EL0 is restored (DESIGN 5).
-        self.set_active(ppi::VIRTUAL_TIMER, lists.holds_linked(ppi::VIRTUAL_TIMER.0));
+        self.set_active(ppi::VIRTUAL_TIMER, lists.linked_active(ppi::VIRTUAL_TIMER));
         self.load_lists(lists);
     }
 

@@ -47,6 +47,8 @@ mod v3;
 use crate::addr::{Address, GuestPhysAddr};
 use crate::exit::Size;
 use crate::machine::IntId;
+pub use crate::map::GicVersion;
+use crate::map::{GICD, GICR_BASE};
 use crate::vcpu::{Lists, MAX_LISTS, VcpuId};
 use crate::vdev::AccessError;
 use affinity::{Affinities, NOBODY};
@@ -58,25 +60,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use spin::Mutex;
 use spis::Spis;
 
-/// Where the distributor is: as in QEMU's `virt`.
-pub const GICD_BASE: GuestPhysAddr = GuestPhysAddr::at(0x0800_0000);
-/// Bytes of the distributor.
-pub const GICD_SIZE: u64 = 0x1_0000;
-/// Where the redistributors of a GICv3 are, one after the other.
-pub const GICR_BASE: GuestPhysAddr = GuestPhysAddr::at(0x080a_0000);
-/// Bytes of one redistributor: RD_base and SGI_base.
-pub const GICR_SIZE: u64 = 0x2_0000;
 /// The most vCPUs of a VM.
 pub const MAX_VCPUS: usize = 64;
-
-/// Which GIC the guest sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GicVersion {
-    /// GICv2: GICD and GICC.
-    V2,
-    /// GICv3: GICD, GICR and system registers.
-    V3,
-}
 
 /// What a guest's interrupt controller is like.
 #[derive(Clone, Debug)]
@@ -282,8 +267,8 @@ impl Vgic {
     /// The frame at `ipa` and the offset there, if there is one.
     #[inline]
     pub fn frame(&self, ipa: GuestPhysAddr) -> Option<(Frame, u64)> {
-        let offset = ipa.raw().wrapping_sub(GICD_BASE.raw());
-        if offset < GICD_SIZE {
+        let offset = ipa.raw().wrapping_sub(GICD.start().raw());
+        if offset < GICD.size() {
             return Some((Frame::Gicd, offset));
         }
         let offset = ipa.raw().wrapping_sub(GICR_BASE.raw());
