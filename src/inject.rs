@@ -1,6 +1,6 @@
 //! Exceptions that EL2 gives a guest: what the CPU itself would have done on taking one to EL1.
 //!
-//! [`deliver`] is AArch64.TakeException of the Arm ARM (J1.1.2) for a target of EL1, as a pure function: the
+//! [`deliver`] is AArch64.TakeException of the Arm ARM for a target of EL1, as a pure function: the
 //! run loop gives it the guest's PC and PSTATE and two EL1 registers, and writes the result back where
 //! these live. State of features that guests do not see (TCO, ALLINT, EXLOCK) comes out clear.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -145,7 +145,7 @@ fn address(abort: Abort) -> Option<u64> {
     (abort.esr & FNV == 0).then_some(abort.far)
 }
 
-/// Offset of the vector by where the exception came from (Arm ARM D1.3.1.5, table D1-5).
+/// Offset of the vector by where the exception came from (Arm ARM D1.3.1, exception vectors).
 fn vector(from: u64) -> u64 {
     if from & pstate::NRW != 0 {
         return 0x600;

@@ -1,13 +1,14 @@
 //! Power state coordination, PSCI 1.1: what a guest's call asks for, and the words for the answer.
 //!
 //! [`decode`] answers what needs no knowledge of the VM at once and turns the rest into a [`Request`] that
-//! the run loop carries out. Source: DEN0022F. Numbers in brackets are its sections.
+//! the run loop carries out. Source: DEN0022, by the names of
+//! its functions; numbers in brackets are its sections.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 /// PSCI_VERSION: major in the upper half, minor in the lower.
 pub const VERSION: u64 = 1 << 16 | 1;
 
-/// MIGRATE_INFO_TYPE: there is no Trusted OS that would have to move (5.9).
+/// MIGRATE_INFO_TYPE: there is no Trusted OS that would have to move.
 pub const NO_MIGRATION_NEEDED: u64 = 2;
 
 /// Return codes (5.2.2), as x0 holds them: negative ones are sign extended to 64 bits for calls of either
@@ -84,7 +85,7 @@ pub enum Request {
     /// after the latter, and is not).
     SystemReset,
     /// The VM sleeps until an interrupt would wake the caller, then goes on at `entry`.
-    /// [`DENIED`](status::DENIED) while another CPU is on (5.20).
+    /// [`DENIED`](status::DENIED) while another CPU is on.
     SystemSuspend {
         /// Where the caller goes on.
         entry: Entry,
@@ -143,11 +144,7 @@ pub const fn is_supported(number: u16, wide: bool) -> bool {
 }
 
 /// Decodes the call of function `number` with arguments x1, x2, x3 (already cut to 32 bits where not `wide`).
-#[inline]
 pub fn decode(number: u16, wide: bool, args: [u64; 3]) -> Decoded {
-    if number == function::VERSION && !wide {
-        return Decoded::Value(VERSION);
-    }
     match request(number, wide, args) {
         Ok(request) => Decoded::Request(request),
         Err(value) => Decoded::Value(value),
@@ -160,6 +157,7 @@ fn request(number: u16, wide: bool, [x1, x2, x3]: [u64; 3]) -> Result<Request, u
         return Err(status::NOT_SUPPORTED);
     }
     Ok(match number {
+        function::VERSION => return Err(VERSION),
         function::CPU_SUSPEND if !is_power_state(x1) => return Err(status::INVALID_PARAMETERS),
         function::CPU_SUSPEND => Request::CpuSuspend,
         function::CPU_OFF => Request::CpuOff,
@@ -169,7 +167,7 @@ fn request(number: u16, wide: bool, [x1, x2, x3]: [u64; 3]) -> Result<Request, u
         function::MIGRATE_INFO_TYPE => return Err(NO_MIGRATION_NEEDED),
         function::SYSTEM_OFF => Request::SystemOff,
         function::SYSTEM_RESET => Request::SystemReset,
-        // SYSTEM_WARM_RESET is the one reset type; there are no vendor's own (5.14).
+        // SYSTEM_WARM_RESET is the one reset type; there are no vendor's own.
         function::SYSTEM_RESET2 if x1 as u32 != 0 => return Err(status::INVALID_PARAMETERS),
         function::SYSTEM_RESET2 => Request::SystemReset,
         function::SYSTEM_SUSPEND => Request::SystemSuspend { entry: entry(x1, x2)? },
@@ -192,7 +190,7 @@ fn entry(point: u64, context: u64) -> Result<Entry, u64> {
     if point & 3 == 0 { Ok(Entry { point, context }) } else { Err(status::INVALID_ADDRESS) }
 }
 
-/// PSCI_FEATURES (5.15): zero for a call that exists. For CPU_SUSPEND zero also says that power_state has
+/// PSCI_FEATURES: zero for a call that exists. For CPU_SUSPEND zero also says that power_state has
 /// the original format and that states are platform coordinated.
 fn features(function: u32) -> u64 {
     const SMCCC_VERSION: u32 = 0x8000_0000;

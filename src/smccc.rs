@@ -13,7 +13,7 @@ use crate::trng;
 /// SMCCC_VERSION: 1.1.
 pub const VERSION: u64 = 1 << 16 | 1;
 
-/// The result of every call that does not exist (DEN0028 7.1), sign extended to 64 bits as KVM does it,
+/// The result of every call that does not exist, sign extended to 64 bits as KVM does it,
 /// also for 32-bit calls: their callers look at W0.
 pub const NOT_SUPPORTED: u64 = (-1_i64) as u64;
 
@@ -44,21 +44,40 @@ pub enum Call {
 #[inline]
 pub fn decode(regs: &GuestRegs, immediate: u16) -> Call {
     let id = regs.x(0) as u32;
-    // A fast call of the standard secure services, the most frequent by far, or something rarer.
-    if id & 0xbfff_0000 != 0x8400_0000 || immediate != 0 {
-        return other(regs, immediate);
+    // The two that measure how long a call takes: one that is nobody's, and PSCI_VERSION.
+    if id & FAST == 0 {
+        return Call::Value(NOT_SUPPORTED);
     }
-    let wide = id & WIDE != 0;
-    let cut = if wide { u64::MAX } else { 0xffff_ffff };
-    let args = [regs.x(1) & cut, regs.x(2) & cut, regs.x(3) & cut];
-    standard(id as u16, wide, args)
+    if id == PSCI_VERSION && immediate == 0 {
+        return Call::Value(psci::VERSION);
+    }
+    fast_call(regs, immediate)
 }
 
 const FAST: u32 = 1 << 31;
 const WIDE: u32 = 1 << 30;
+const PSCI_VERSION: u32 = 0x8400_0000;
 
-#[inline]
-fn standard(number: u16, wide: bool, args: [u64; 3]) -> Call {
+#[inline(never)]
+fn fast_call(regs: &GuestRegs, immediate: u16) -> Call {
+    let id = regs.x(0) as u32;
+    if immediate != 0 {
+        return Call::Value(NOT_SUPPORTED);
+    }
+    match id {
+        0x8000_0000 => Call::Value(VERSION),
+        0x8000_0001 => Call::Value(arch_features(regs.x(1) as u32)),
+        0x8600_0000 => Call::Values(FEATURES),
+        0x8600_ff01 => Call::Values(UID),
+        _ if id & !WIDE & 0xffff_0000 == 0x8400_0000 => standard(regs, id as u16, id & WIDE != 0),
+        _ => Call::Value(NOT_SUPPORTED),
+    }
+}
+
+/// PSCI and TRNG, the standard secure services.
+fn standard(regs: &GuestRegs, number: u16, wide: bool) -> Call {
+    let cut = if wide { u64::MAX } else { 0xffff_ffff };
+    let args = [regs.x(1) & cut, regs.x(2) & cut, regs.x(3) & cut];
     if number & 0xfff0 == 0x50 {
         return match trng::decode(number, wide, args[0]) {
             trng::Decoded::Value(value) => Call::Value(value),
@@ -72,21 +91,7 @@ fn standard(number: u16, wide: bool, args: [u64; 3]) -> Call {
     }
 }
 
-fn other(regs: &GuestRegs, immediate: u16) -> Call {
-    let id = regs.x(0) as u32;
-    if id & FAST == 0 || immediate != 0 {
-        return Call::Value(NOT_SUPPORTED);
-    }
-    match id {
-        0x8000_0000 => Call::Value(VERSION),
-        0x8000_0001 => Call::Value(arch_features(regs.x(1) as u32)),
-        0x8600_0000 => Call::Values(FEATURES),
-        0x8600_ff01 => Call::Values(UID),
-        _ => Call::Value(NOT_SUPPORTED),
-    }
-}
-
-/// SMCCC_ARCH_FEATURES (DEN0028 7.3).
+/// SMCCC_ARCH_FEATURES.
 ///
 /// SMCCC_ARCH_WORKAROUND_1, 2 and 3 are said not to exist, not to be unnecessary: EL2 cannot know that a CPU is
 /// unaffected, and the firmware's own answer is not passed on yet. A kernel decides by ID_AA64PFR0_EL1.CSV2,

@@ -11,7 +11,7 @@ fn raw(values: &[((u8, u8), u64)]) -> Raw {
     raw
 }
 
-/// Cortex-A72 r0p3, from its TRM.
+/// The shape of a Cortex-A72: Armv8.0 with AArch32 everywhere, CSV2 and CSV3.
 fn cortex_a72() -> Raw {
     raw(&[
         ((1, 0), 0x0000_0131),

@@ -71,6 +71,9 @@ pub enum Sgi {
 const ID_SPACE: u32 = SysRegId::new(3, 0, 0, 0, 0).raw();
 const ID_MASK: u32 = SysRegId::new(3, 7, 15, 0, 0).raw();
 
+/// Written for each interrupt between CPUs, so it is looked at first.
+const ICC_SGI1R: SysRegId = SysRegId::new(3, 0, 12, 11, 5);
+
 /// OSLSR_EL1: an OS Lock is implemented (OSLM) and unlocked.
 const OSLSR: u64 = 1 << 3;
 
@@ -82,6 +85,9 @@ pub fn lookup(reg: SysRegId, read: bool) -> Action {
         if matches!(crm, 1..=7) {
             return Action::Id(crm, op2);
         }
+    }
+    if reg == ICC_SGI1R && !read {
+        return Action::Sgi(Sgi::Sgi1);
     }
     match row(reg) {
         Some(row) if read => row.read,

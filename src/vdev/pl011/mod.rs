@@ -38,10 +38,14 @@ pub const FIFO: u32 = 32;
 pub struct Pl011 {
     ring: Ring,
     rx: RxFifo,
+    /// Depth of both FIFOs: [`FIFO`], or 1 while they are off.
+    depth: u32,
     /// UARTTXINTR is raised while at least so many places of the ring are free.
     tx_trigger: u32,
     /// UARTRXINTR is raised by the byte that makes it so many.
     rx_trigger: u32,
+    /// The modem's lines as UARTFR has them: they change with UARTCR alone.
+    modem: u32,
     /// Raw interrupt status, UARTRIS.
     ris: u32,
     imsc: u32,
@@ -101,11 +105,13 @@ impl Pl011 {
     }
 
     fn with_ring(ring: Ring) -> Self {
-        let mut uart = Self {
+        Self {
             ring,
             rx: RxFifo::default(),
-            tx_trigger: 0,
-            rx_trigger: 0,
+            depth: 1,
+            tx_trigger: 1,
+            rx_trigger: 1,
+            modem: fr::CTS | fr::DSR | fr::DCD,
             ris: 0,
             imsc: 0,
             cr: cr::TXE | cr::RXE,
@@ -116,9 +122,7 @@ impl Pl011 {
             lcr_h: 0,
             ifls: 0x12,
             dmacr: 0,
-        };
-        uart.set_triggers();
-        uart
+        }
     }
 
     /// Whether anything waits to be drained.
@@ -166,7 +170,7 @@ impl Pl011 {
     /// Whether [`type_in`](Self::type_in) would take a byte.
     #[inline]
     pub fn has_room(&self) -> bool {
-        self.cr & cr::RXE != 0 && self.rx.len < self.rx_depth()
+        self.cr & cr::RXE != 0 && self.rx.len < self.depth
     }
 
     /// A byte arrives for the guest. False if it does not fit or the receiver is off: the caller keeps it
@@ -187,10 +191,6 @@ impl Pl011 {
         if self.rx.len >= self.rx_trigger {
             self.ris |= int::RX;
         }
-    }
-
-    fn rx_depth(&self) -> u32 {
-        if self.lcr_h & LCR_FEN != 0 { FIFO } else { 1 }
     }
 
     /// A store to UARTDR.
@@ -231,38 +231,35 @@ impl Pl011 {
         u32::from(byte) | overrun
     }
 
-    /// UARTFR.
+    /// UARTFR. Polled before every byte: a handful of instructions.
     #[inline]
     fn flags(&self) -> u32 {
         let free = self.ring.free();
-        let mut flags = fr::CTS | fr::DSR | fr::DCD;
+        let mut flags = self.modem;
+        if free >= self.depth {
+            flags |= fr::TXFE;
+        }
         if free == 0 {
             flags |= fr::TXFF;
-        }
-        if free >= self.tx_depth() {
-            flags |= fr::TXFE;
         }
         if self.rx.len == 0 {
             flags |= fr::RXFE;
         }
-        if self.rx.len >= self.rx_depth() {
+        if self.rx.len >= self.depth {
             flags |= fr::RXFF;
-        }
-        if self.cr & cr::LBE != 0 {
-            flags = flags & !(fr::CTS | fr::DSR | fr::DCD) | self.looped_modem_lines();
         }
         flags
     }
 
-    fn tx_depth(&self) -> u32 {
-        if self.lcr_h & LCR_FEN != 0 { FIFO } else { 1 }
-    }
-
-    /// In loopback the modem's inputs are the port's own outputs (DDI 0183 3.3.8, LBE).
-    #[cold]
-    fn looped_modem_lines(&self) -> u32 {
-        let line = |output: u32, input: u32| if self.cr & output != 0 { input } else { 0 };
-        line(cr::RTS, fr::CTS) | line(cr::DTR, fr::DSR) | line(cr::OUT1, fr::DCD) | line(cr::OUT2, fr::RI)
+    /// A store to UARTCR. In loopback the modem's inputs are the port's own outputs (DDI 0183 3.3.8, LBE).
+    fn control(&mut self, value: u32) {
+        self.cr = value & 0xff87;
+        let line = |output: u32, input: u32| if value & output != 0 { input } else { 0 };
+        self.modem = if value & cr::LBE == 0 {
+            fr::CTS | fr::DSR | fr::DCD
+        } else {
+            line(cr::RTS, fr::CTS) | line(cr::DTR, fr::DSR) | line(cr::OUT1, fr::DCD) | line(cr::OUT2, fr::RI)
+        };
     }
 
     /// After a change of UARTIFLS or UARTLCR_H: at which levels the interrupts rise.
@@ -276,16 +273,26 @@ impl Pl011 {
             _ => 7,
         };
         let level = |select: u32| FIFO.wrapping_mul(eighths(select)) >> 3;
-        if self.lcr_h & LCR_FEN != 0 {
-            self.tx_trigger = FIFO.wrapping_sub(level(self.ifls));
-            self.rx_trigger = level(self.ifls >> 3);
+        (self.depth, self.tx_trigger, self.rx_trigger) = if self.lcr_h & LCR_FEN != 0 {
+            (FIFO, FIFO.wrapping_sub(level(self.ifls)), level(self.ifls >> 3))
         } else {
-            self.tx_trigger = 1;
-            self.rx_trigger = 1;
-        }
+            (1, 1, 1)
+        };
         if self.rx.len >= self.rx_trigger {
             self.ris |= int::RX;
         }
+    }
+
+    #[inline(never)]
+    fn read_other(&mut self, at: Access) -> Result<u64, AccessError> {
+        let register = register(at)?;
+        Ok(u64::from(self.load(register)) & at.size.mask())
+    }
+
+    #[inline(never)]
+    fn write_other(&mut self, at: Access, value: u64) -> Result<(), AccessError> {
+        self.store(register(at)?, (value & at.size.mask()) as u32);
+        Ok(())
     }
 
     fn load(&mut self, register: Register) -> u32 {
@@ -327,7 +334,7 @@ impl Pl011 {
                 self.lcr_h = value & 0xff;
                 self.set_triggers();
             }
-            Register::Cr => self.cr = value & 0xff87,
+            Register::Cr => self.control(value),
             Register::Ifls => {
                 self.ifls = value & 0x3f;
                 self.set_triggers();
@@ -351,7 +358,6 @@ impl Pl011 {
 }
 
 /// The register of an access of 8, 16 or 32 bits that starts where a register does.
-#[inline]
 fn register(at: Access) -> Result<Register, AccessError> {
     if at.size == Size::Double || at.offset & 3 != 0 {
         return Err(AccessError::BadSize);
@@ -362,23 +368,20 @@ fn register(at: Access) -> Result<Register, AccessError> {
 impl MmioDevice for Pl011 {
     #[inline]
     fn read(&mut self, at: Access) -> Result<u64, AccessError> {
-        // Polled before every byte.
+        // The register that is polled before every byte; the rest is out of this function's way.
         if at.offset == Register::Fr.offset() && at.size != Size::Double {
             return Ok(u64::from(self.flags()) & at.size.mask());
         }
-        let register = register(at)?;
-        Ok(u64::from(self.load(register)) & at.size.mask())
+        self.read_other(at)
     }
 
     #[inline]
     fn write(&mut self, at: Access, value: u64) -> Result<(), AccessError> {
-        let value = (value & at.size.mask()) as u32;
         if at.offset == Register::Dr.offset() && at.size != Size::Double {
             self.send(value as u8);
             return Ok(());
         }
-        self.store(register(at)?, value);
-        Ok(())
+        self.write_other(at, value)
     }
 
     #[inline]

@@ -358,6 +358,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Whatever a guest does: no byte is lost or made up on either side, and the line follows UARTMIS.
     #[test]
     fn no_byte_is_lost(steps in prop::collection::vec(step(), 0..400)) {
