@@ -36,9 +36,11 @@
 
 mod affinity;
 mod bank;
+mod crowd;
 mod load;
 pub mod lr;
 mod registers;
+mod signals;
 mod spis;
 #[cfg(test)]
 mod tests;

@@ -100,6 +100,8 @@ static SLOTS: [Slot; 32] = {
     slots
 };
 
+const DONE: Outcome = Outcome::Done(0, Kicks::NONE);
+
 /// What an access means: the array, and the first interrupt that it is about.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
@@ -221,7 +223,7 @@ impl Vgic {
     /// A read of an array of a private bank.
     #[inline(never)]
     pub(super) fn read_private(&self, access: Access, vcpu: VcpuId, place: Place, lists: &Lists) -> Outcome {
-        let Some(cpu) = self.cpu(vcpu) else { return Outcome::Done(0, Kicks::NONE) };
+        let Some(cpu) = self.cpu(vcpu) else { return DONE };
         let mut private = cpu.private.lock();
         let own = if vcpu == access.me { u32::MAX } else { 0 };
         self.read_bank(access, lists, &mut private.bank, place, 0, own, |_| vcpu)
@@ -230,13 +232,13 @@ impl Vgic {
     /// A write to an array of a private bank.
     #[inline(never)]
     pub(super) fn write_private(&self, access: Access, vcpu: VcpuId, place: Place, value: u32) -> Outcome {
-        let Some(cpu) = self.cpu(vcpu) else { return Outcome::Done(0, Kicks::NONE) };
+        let Some(cpu) = self.cpu(vcpu) else { return DONE };
         let mut private = cpu.private.lock();
         let bank = &mut private.bank;
         let before = bank.listed | bank.wanted();
         let touched = write(bank, place, access.size, value, self.priority_mask);
         if touched & (before | bank.wanted()) | bank.release == 0 {
-            return Outcome::Done(0, Kicks::NONE);
+            return DONE;
         }
         if place.array == Array::ClearEnable && touched & bank.listed != 0 {
             self.owe(Kicks::of(vcpu).without(access.me));
@@ -249,7 +251,7 @@ impl Vgic {
     pub(super) fn read_shared(&self, access: Access, place: Place, lists: &Lists) -> Outcome {
         let mut spis = self.spis.lock();
         let bank = place.shared_bank();
-        let Some(here) = spis.banks.get_mut(bank) else { return Outcome::Done(0, Kicks::NONE) };
+        let Some(here) = spis.banks.get_mut(bank) else { return DONE };
         let listed = here.bank.listed;
         let own = if listed == 0 { 0 } else { here.at_home(listed, access.me.0 as u8) };
         let SpiBank { bank, home, .. } = here;
@@ -261,15 +263,31 @@ impl Vgic {
     /// A write to an array of SPIs.
     #[inline(never)]
     pub(super) fn write_shared(&self, access: Access, place: Place, value: u32) -> Outcome {
+        if place.array != Array::SetEnable {
+            return self.write_shared_rare(access, place, value);
+        }
         let mut spis = self.spis.lock();
         let bank = place.shared_bank();
-        let Some(here) = spis.banks.get_mut(bank) else { return Outcome::Done(0, Kicks::NONE) };
+        let Some(here) = spis.banks.get_mut(bank) else { return DONE };
+        let touched = value & here.bank.valid;
+        here.bank.enabled |= touched;
+        if !here.concerns(touched) {
+            return DONE;
+        }
+        self.after_write(spis, access.me, bank, place.array, touched)
+    }
+
+    #[inline(never)]
+    fn write_shared_rare(&self, access: Access, place: Place, value: u32) -> Outcome {
+        let mut spis = self.spis.lock();
+        let bank = place.shared_bank();
+        let Some(here) = spis.banks.get_mut(bank) else { return DONE };
         if place.array == Array::SetActive {
             here.settle_homes(value);
         }
         let touched = write(&mut here.bank, place, access.size, value, self.priority_mask);
         if !here.concerns(touched) {
-            return Outcome::Done(0, Kicks::NONE);
+            return DONE;
         }
         self.after_write(spis, access.me, bank, place.array, touched)
     }
@@ -296,8 +314,9 @@ impl Vgic {
         self.owing.fetch_or(vcpus.0, Ordering::Relaxed);
     }
 
-    /// A read of an array. `own`: those of its lanes that are in list registers of the reader, if listed.
+    /// A read of an array, `bank`, of which interrupt 0 is INTID `first`. `own`: those of its lanes that are in list registers of the reader, if listed.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "a closure over them costs more than it says")]
     fn read_bank(
         &self,
         access: Access,
