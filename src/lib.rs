@@ -20,12 +20,15 @@ extern crate alloc;
 pub mod addr; //     guest- and host-physical addresses, ranges
 pub mod board; //    what a device tree cannot say
 pub mod config; //   how guests arrive
+pub mod console; //  one serial line for everybody
+pub mod create; //   makes a VM of its configuration
 pub mod exit; //     why a guest stopped: Exit, and its decode
 pub mod fdt; //      reads the machine's tree, writes a guest's
 pub mod guest; //    image formats
 pub mod idregs; //   ID registers as guests read them
 pub mod inject; //   exceptions that EL2 gives a guest
 pub mod machine; //  the seam: trait Machine
+pub mod map; //      the guest's machine: where everything lies
 pub mod memory; //   which host memory is free, by ranges
 pub mod problem; //  what is wrong with a configuration, in words
 pub mod psci; //     power state coordination
@@ -40,6 +43,7 @@ pub mod trng; //     the firmware's random numbers
 pub mod vcpu; //     a virtual CPU
 pub mod vdev; //     devices as guests see them
 pub mod vm; //       a VM and what it owns //      each CPU's loop
+pub mod vmid; //     VMIDs, with generations
 
 #[cfg(target_os = "none")]
 pub mod arch; //     the machine itself

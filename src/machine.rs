@@ -97,6 +97,9 @@ pub trait Machine {
     /// the instruction caches: after it, a guest with its MMU off sees what was written.
     fn publish(&mut self, range: HostRange);
 
+    /// Writes zeroes over memory that the caller owns, and publishes them.
+    fn scrub(&mut self, range: HostRange);
+
     /// Gives as many of `bytes` to the console as it takes without waiting.
     fn console_put(&mut self, bytes: &[u8]) -> usize;
 
@@ -105,6 +108,9 @@ pub trait Machine {
 
     /// Has the console interrupt when it takes bytes again.
     fn console_want_room(&mut self, on: bool);
+
+    /// Has the console interrupt when somebody types, or not while there is no room for it.
+    fn console_listen(&mut self, on: bool);
 
     /// The console's interrupt.
     fn console_irq(&self) -> Option<IntId>;

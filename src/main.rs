@@ -1,5 +1,270 @@
-//! The image.
+//! The image: allocator, log, panic handler, and boot as ten named steps.
+//!
+//! On a host this is a stub: the image only exists for the bare target.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(not(target_os = "none"))]
-fn main() {}
+fn main() {
+    eprintln!("mezzanine is the image and runs bare at EL2: `make image` builds it, `mezz run` starts it");
+    std::process::exit(2);
+}
+
+#[cfg(target_os = "none")]
+mod image {
+    #![allow(unsafe_code, reason = "the allocator and the entry point; each block argues for itself")]
+
+    extern crate alloc;
+
+    use alloc::vec::Vec;
+    use buddy_system_allocator::Heap;
+    use core::alloc::{GlobalAlloc, Layout};
+    use core::cell::UnsafeCell;
+    use core::sync::atomic::{AtomicBool, Ordering};
+    use mezzanine::addr::{Address, HostPhysAddr, HostRange};
+    use mezzanine::arch::{self, setup};
+    use mezzanine::config::{self, HostFacts, Options};
+    use mezzanine::console;
+    use mezzanine::create::{Host, Maker};
+    use mezzanine::fdt::{self, CpuStatus, Gic, Platform};
+    use mezzanine::map::GicVersion;
+    use mezzanine::memory::Memory;
+    use mezzanine::problem;
+    use mezzanine::problem::Problem;
+    use mezzanine::run::{CpuLoop, World};
+    use mezzanine::vcpu::CpuId;
+    use spin::Mutex;
+
+    /// Bytes of heap before any VM; each VM adds [`HEAP_PER_VM`].
+    const HEAP_FIRST: usize = 512 << 10;
+    /// Bytes of heap that a VM may need: its console ring, interrupt state and vCPUs.
+    const HEAP_PER_VM: u64 = 192 << 10;
+
+    /// The heap: the buddy allocator behind our lock.
+    struct Allocator(Mutex<Heap<32>>);
+
+    #[global_allocator]
+    static HEAP: Allocator = Allocator(Mutex::new(Heap::empty()));
+
+    // SAFETY: the lock serialises all calls, and the buddy allocator keeps GlobalAlloc's contract.
+    unsafe impl GlobalAlloc for Allocator {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            self.0.lock().alloc(layout).map_or(core::ptr::null_mut(), |p| p.as_ptr())
+        }
+
+        unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+            if let Some(at) = core::ptr::NonNull::new(at) {
+                // SAFETY: the caller says that `at` came from `alloc` with this layout.
+                unsafe { self.0.lock().dealloc(at, layout) };
+            }
+        }
+    }
+
+    #[repr(C, align(4096))]
+    struct FirstHeap(UnsafeCell<[u8; HEAP_FIRST]>);
+    // SAFETY: only the allocator uses it, under its lock.
+    unsafe impl Sync for FirstHeap {}
+    static FIRST_HEAP: FirstHeap = FirstHeap(UnsafeCell::new([0; HEAP_FIRST]));
+
+    /// Own lines: straight to the port during boot, to the console's ring once guests run.
+    struct Log;
+    static LOG: Log = Log;
+    static GUESTS_RUN: AtomicBool = AtomicBool::new(false);
+
+    impl log::Log for Log {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn log(&self, record: &log::Record<'_>) {
+            let line = alloc::format!("{} {}\r\n", setup::Stamp, record.args());
+            if GUESTS_RUN.load(Ordering::Relaxed) {
+                console::LOG.lock().write(line.as_bytes(), console::LOG_BYTES);
+            } else {
+                setup::print(&line);
+            }
+        }
+
+        fn flush(&self) {}
+    }
+
+    #[panic_handler]
+    fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+        match info.location() {
+            Some(at) => arch::stop_with(format_args!("{} ({}:{})", info.message(), at.file(), at.line())),
+            None => arch::stop_with(format_args!("{}", info.message())),
+        }
+    }
+
+    /// From `boot.s`: one CPU, MMU off, a stack, .bss zero, relocated.
+    #[unsafe(no_mangle)]
+    extern "C" fn mezzanine_boot(x0: u64, _image: u64, el: u64) -> ! {
+        if el >= 2 {
+            setup::init_cpu();
+        }
+        // SAFETY: the boot CPU calls it once, with the MMU off.
+        let tree = unsafe { setup::tree(x0) };
+        let Some(tree) = tree else {
+            // No tree, no console, nobody to tell.
+            setup::give_up();
+        };
+        fdt::squeeze(tree);
+        let tree: &'static [u8] = tree;
+        let platform = match Platform::read(tree) {
+            Ok(platform) => platform,
+            // Without a tree that can be read there is no console either.
+            Err(_) => setup::give_up(),
+        };
+        setup::open_console(&platform);
+        if el < 2 {
+            setup::print(
+                "mezzanine: started at EL1, below the hypervisor's level EL2. On QEMU, add virtualization=on.\r\n",
+            );
+            setup::give_up();
+        }
+        match boot(tree, &platform) {
+            Ok(never) => match never {},
+            Err(problem) => {
+                early_line(format_args!("{problem}"));
+                early_line(format_args!("halt: failed: {}", problem.code));
+                setup::give_up();
+            }
+        }
+    }
+
+    /// A line without the heap: boot can fail before there is one.
+    fn early_line(text: core::fmt::Arguments<'_>) {
+        let line = problem::Text::<512>::from_args(format_args!("{} {text}\r\n", setup::Stamp));
+        setup::print(line.as_str());
+    }
+
+    /// Boot, from the tree to the guests.
+    fn boot(tree: &'static [u8], platform: &Platform<'static>) -> Result<core::convert::Infallible, Problem> {
+        early_line(format_args!("Mezzanine {} at EL2", env!("CARGO_PKG_VERSION")));
+        // 1. Translation and caches, before the first lock.
+        setup::enable_mmu(platform)?;
+        // 2. The heap and the log.
+        start_heap();
+        let options = Options::parse(platform.bootargs)?;
+        let _ = log::set_logger(&LOG);
+        log::set_max_level(options.loglevel.unwrap_or(log::LevelFilter::Info));
+        // 3. Who we are, and on what.
+        banner(platform);
+        // 4. The CPU's interrupt controller, timers and console.
+        let mut cpu = setup::cpu(platform)?;
+        log::info!("gic: {} list registers, {} priority bits", cpu.vgic_hardware().0, cpu.vgic_hardware().1);
+        // 5. Memory: what is left of it.
+        let mut memory = free_memory(tree, platform);
+        log::info!("memory: {} MiB free for guests", memory.free() >> 20);
+        // 6. The guests that we were given.
+        let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1) as u16;
+        let facts = HostFacts { cpus, memory: memory.free(), gic: GicVersion::V3 };
+        let machine_config = config::read(platform, &module_bytes, &facts)?;
+        machine_config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        log::info!("config: {} VM(s)", machine_config.vms.len());
+        // 7. Room for what each VM keeps at EL2.
+        grow_heap(&mut memory, machine_config.vms.len())?;
+        // 8. Each VM: memory, tables, devices, kernel.
+        let host = host(&cpu, platform);
+        // SAFETY: what `free_memory` left is RAM that step 1 mapped, and nobody's but the maker's from here on.
+        let mut maker = unsafe { Maker::new(&mut cpu, memory, host) };
+        let mut made = Vec::new();
+        for vm in &machine_config.vms {
+            made.push(maker.make(vm)?);
+        }
+        maker.report(arch::image());
+        // 9. The world that all CPUs share. It lives as long as the machine.
+        let starts: Vec<_> = made.iter().map(|made| made.start).collect();
+        let world = World::new(made.into_iter().map(|made| made.vm).collect(), 1);
+        for (vm, start) in world.vms().iter().zip(starts) {
+            world.start(vm, start.entry, start.x0, CpuId(0));
+            log::info!("vm {}: running", vm.name);
+        }
+        // 10. Guests, until the last has stopped.
+        GUESTS_RUN.store(true, Ordering::Relaxed);
+        let mut cpu_loop = CpuLoop::new(cpu, &world, CpuId(0));
+        cpu_loop.run();
+        GUESTS_RUN.store(false, Ordering::Relaxed);
+        finish(cpu_loop.into_machine(), &world)
+    }
+
+    /// What the machine has for guests.
+    fn host(cpu: &arch::Cpu, platform: &Platform<'_>) -> Host {
+        let (lists, priority_bits) = cpu.vgic_hardware();
+        let (pa_bits, vmid16) = setup::address_sizes();
+        Host {
+            lists,
+            priority_bits,
+            pa_bits,
+            vmid16,
+            ids: setup::id_registers(),
+            midr: setup::midr(),
+            hcr: setup::guest_hcr(),
+            wall_clock: setup::wall_clock(platform),
+            boot: setup::now(),
+        }
+    }
+
+    fn start_heap() {
+        // SAFETY: the memory is the allocator's alone from here on.
+        unsafe { HEAP.0.lock().init(FIRST_HEAP.0.get() as usize, HEAP_FIRST) };
+    }
+
+    fn grow_heap(memory: &mut Memory, vms: usize) -> Result<(), Problem> {
+        let bytes = HEAP_PER_VM * vms as u64;
+        let range = memory.take(bytes, 4096).ok_or_else(|| {
+            problem!("E0134", ("memory"); ("no {} KiB in one piece for the hypervisor", bytes >> 10); ("Give the machine more RAM"))
+        })?;
+        let (start, end) = (range.start().raw() as usize, range.end().raw() as usize);
+        // SAFETY: the range was free, is mapped, and is the allocator's alone from here on.
+        unsafe { HEAP.0.lock().add_to_heap(start, end) };
+        Ok(())
+    }
+
+    fn banner(platform: &Platform<'_>) {
+        let on = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count();
+        let ram: u64 = platform.ram.iter().map(|bank| bank.size()).sum();
+        let gic = match &platform.gic {
+            Gic::V3 { .. } => "GICv3",
+            Gic::V2 { .. } => "GICv2",
+            Gic::None => "no GIC",
+        };
+        log::info!(
+            "board: {} ({}), {on} CPU(s) of {}, {} MiB RAM, {gic}",
+            platform.model,
+            platform.compatible().next().unwrap_or("?"),
+            platform.cpus.len() + platform.cpus_left_out,
+            ram >> 20
+        );
+        log::info!("cpu: MIDR {:#x}, EL2 with {}", setup::midr(), setup::Features);
+        log::info!("image at {}", arch::image());
+    }
+
+    /// RAM less what is taken: by the firmware, the image, the tree and the modules.
+    fn free_memory(tree: &'static [u8], platform: &Platform<'_>) -> Memory {
+        let tree = HostRange::between(
+            HostPhysAddr::at(tree.as_ptr() as u64),
+            HostPhysAddr::at(tree.as_ptr_range().end as u64),
+        );
+        let mut memory = Memory::new();
+        for piece in platform.usable(&[arch::image(), tree]) {
+            memory.add(piece);
+        }
+        memory
+    }
+
+    /// A boot module's bytes, if all of it is RAM.
+    fn module_bytes(range: HostRange) -> Option<&'static [u8]> {
+        // SAFETY: `config` asks for modules of the tree only, which `free_memory` has taken out.
+        Some(unsafe { setup::bytes(range) })
+    }
+
+    /// Everything has stopped: what is left goes out, then the machine off.
+    fn finish(mut cpu: arch::Cpu, world: &World) -> ! {
+        console::flush(&mut cpu, world.vms());
+        match world.failed() {
+            None => log::info!("halt: ok"),
+            Some((vm, reason)) => log::error!("halt: failed: vm {}: {}", vm.name, reason.as_str()),
+        }
+        cpu.off()
+    }
+}

@@ -189,6 +189,26 @@ pub struct Lists {
     pub vmcr: u64,
     /// ICH_AP0Rn_EL2 and ICH_AP1Rn_EL2: active priorities. Saved on `put` only.
     pub apr: [[u64; 4]; 2],
+    /// PPIs whose physical interrupt is active for this vCPU's sake with no hardware entry that says so.
+    pub parked: u32,
+    /// PPIs whose physical interrupt the machine has to deactivate before the next entry, if the vCPU has
+    /// been resident since; `hcr_dirty` is set with it. The machine clears it.
+    pub release: u32,
+}
+
+impl Lists {
+    /// Whether the physical interrupt of a linked PPI has to be active while this vCPU is on a CPU: it is
+    /// pending or active in a hardware entry, or waits in the vGIC. Valid after a fold.
+    pub fn linked_active(&self, ppi: crate::machine::IntId) -> bool {
+        use crate::vdev::vgic::lr;
+        let here = |lr: &u64| {
+            lr & lr::HW != 0 && lr & lr::STATE != 0 && (lr >> lr::PINTID_SHIFT) as u32 & 0x1fff == ppi.0
+        };
+        let listed = (0u32..)
+            .zip(&self.lr)
+            .any(|(n, lr)| self.used.checked_shr(n).is_some_and(|bit| bit & 1 != 0) && here(lr));
+        listed || self.parked.checked_shr(ppi.0).is_some_and(|bit| bit & 1 != 0)
+    }
 }
 
 /// Where a vCPU is in its life, as its owner sees it.
@@ -242,6 +262,8 @@ pub struct Vcpu {
     pub power: Power,
     /// The guest uses set/way maintenance and turns its caches on: next step of the flush, if one is under way.
     pub flush: Option<crate::addr::GuestPhysAddr>,
+    /// After SYSTEM_SUSPEND: where it goes on, and with which x0, once something wakes it.
+    pub resume_at: Option<(u64, u64)>,
 }
 
 impl Vcpu {
@@ -265,6 +287,7 @@ impl Vcpu {
             lists: Lists::default(),
             power: Power::Off,
             flush: None,
+            resume_at: None,
         }
     }
 

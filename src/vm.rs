@@ -1,1 +1,248 @@
-//! A VM and what it owns.
+//! A virtual machine: what its vCPUs share, and what it owns.
+//!
+//! A [`Vm`] is shared by all CPUs and does not change outside its locks. Its vCPUs are not in it: each is
+//! owned by the queue or the CPU loop that has it, or parked in its [`Slot`] while it waits or is off.
+//! Locks, in this order and never across `enter`: device, vGIC, slot, run queue.
+
+use crate::addr::GuestPhysAddr;
+use crate::idregs::IdRegs;
+use crate::ram::GuestRam;
+use crate::stage2::Stage2;
+use crate::vcpu::{Power, Vcpu, VcpuId, VmId};
+use crate::vdev::pl011::Pl011;
+use crate::vdev::vgic::Vgic;
+use crate::vdev::{Bus, Region};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
+use spin::Mutex;
+
+/// What one CPU wants of another's vCPU: bits of [`Slot::events`].
+pub mod event {
+    /// Its VM is stopping: give it up.
+    pub const STOP: u32 = 1 << 0;
+    /// Its emulated physical timer may have fired.
+    pub const TIMER: u32 = 1 << 1;
+    /// Somebody needs the state of its list registers: take it back.
+    pub const FOLD: u32 = 1 << 2;
+}
+
+/// The fixed place of one vCPU in its VM: its mailbox, and the vCPU itself while nobody runs it.
+#[derive(Debug, Default)]
+pub struct Slot {
+    /// The vCPU, while it is off or waits.
+    pub parked: Mutex<Option<Box<Vcpu>>>,
+    events: AtomicU32,
+}
+
+impl Slot {
+    /// Leaves a message; the caller wakes or kicks the vCPU.
+    pub fn post(&self, events: u32) {
+        self.events.fetch_or(events, Ordering::Release);
+    }
+
+    /// Takes all messages: one load when there are none.
+    #[inline]
+    pub fn take(&self) -> u32 {
+        if self.events.load(Ordering::Relaxed) == 0 { 0 } else { self.events.swap(0, Ordering::Acquire) }
+    }
+
+    /// Whether there are messages.
+    pub fn has_mail(&self) -> bool {
+        self.events.load(Ordering::Relaxed) != 0
+    }
+}
+
+/// Why a VM is no longer running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// PSCI SYSTEM_OFF.
+    PoweredOff,
+    /// PSCI SYSTEM_RESET or SYSTEM_RESET2.
+    Reset,
+    /// Every vCPU is off: nothing can ever run again.
+    AllOff,
+    /// An abort whose vector is where it aborted: the guest would fault for ever.
+    FaultLoop,
+    /// A system error (SError) came while it ran.
+    SystemError,
+    /// An exit that no guest should be able to cause.
+    Unexpected(crate::exit::Exit),
+}
+
+impl Reason {
+    /// Whether the guest ended as it wanted.
+    pub fn is_clean(&self) -> bool {
+        matches!(self, Self::PoweredOff | Self::Reset)
+    }
+
+    /// In words.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::PoweredOff => "powered off",
+            Self::Reset => "asked for a reset",
+            Self::AllOff => "all its vCPUs are off",
+            Self::FaultLoop => "its abort vector aborts: it would fault for ever",
+            Self::SystemError => "a system error (SError) came while it ran",
+            Self::Unexpected(_) => "an exit that no guest should be able to cause",
+        }
+    }
+}
+
+/// What a VM is made from; everything has been checked.
+pub struct Parts {
+    /// Its place in the machine's list.
+    pub id: VmId,
+    /// Its name.
+    pub name: String,
+    /// Its memory.
+    pub ram: GuestRam,
+    /// Its Stage 2, with the memory mapped.
+    pub stage2: Stage2,
+    /// Its devices apart from the interrupt controller.
+    pub bus: Bus,
+    /// Its serial port, which is on the bus too.
+    pub uart: Arc<Mutex<Pl011>>,
+    /// Its interrupt controller.
+    pub vgic: Vgic,
+    /// ID registers as it reads them.
+    pub ids: IdRegs,
+    /// Its vCPUs, all off, in order.
+    pub vcpus: alloc::vec::Vec<Vcpu>,
+}
+
+/// A virtual machine.
+pub struct Vm {
+    /// Its place in the machine's list.
+    pub id: VmId,
+    /// Its name.
+    pub name: String,
+    /// Its memory.
+    pub ram: GuestRam,
+    /// Its Stage 2: one writer at a time.
+    pub stage2: Mutex<Stage2>,
+    /// Its devices apart from the interrupt controller.
+    pub bus: Bus,
+    /// Its serial port, which is on the bus too.
+    pub uart: Arc<Mutex<Pl011>>,
+    /// Its interrupt controller.
+    pub vgic: Vgic,
+    /// ID registers as it reads them.
+    pub ids: IdRegs,
+    /// MPIDR_EL1 of each vCPU.
+    mpidrs: Box<[u64]>,
+    slots: Box<[Slot]>,
+    /// vCPUs that are not off.
+    on: AtomicU16,
+    /// It has put something out.
+    pub spoke: AtomicBool,
+    stopped: Mutex<Option<Reason>>,
+    stopping: AtomicBool,
+}
+
+impl Vm {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        let mpidrs = parts.vcpus.iter().map(|vcpu| vcpu.mpidr).collect();
+        let slots = parts
+            .vcpus
+            .into_iter()
+            .map(|vcpu| Slot { parked: Mutex::new(Some(Box::new(vcpu))), events: AtomicU32::new(0) })
+            .collect();
+        Self {
+            id: parts.id,
+            name: parts.name,
+            ram: parts.ram,
+            stage2: Mutex::new(parts.stage2),
+            bus: parts.bus,
+            uart: parts.uart,
+            vgic: parts.vgic,
+            ids: parts.ids,
+            mpidrs,
+            slots,
+            on: AtomicU16::new(0),
+            spoke: AtomicBool::new(false),
+            stopped: Mutex::new(None),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// The place of vCPU `id`.
+    #[inline]
+    pub fn slot(&self, id: VcpuId) -> Option<&Slot> {
+        self.slots.get(usize::from(id.0))
+    }
+
+    /// All places, in order.
+    pub fn slots(&self) -> impl Iterator<Item = (VcpuId, &Slot)> {
+        self.slots.iter().enumerate().map(|(n, slot)| (VcpuId(n as u16), slot))
+    }
+
+    /// All vCPUs with their MPIDR_EL1, in order.
+    pub fn vcpus(&self) -> impl Iterator<Item = (VcpuId, u64)> + '_ {
+        self.mpidrs.iter().enumerate().map(|(n, mpidr)| (VcpuId(n as u16), *mpidr))
+    }
+
+    /// The vCPU with these affinity fields (MPIDR without bit 31 and the like).
+    pub fn by_affinity(&self, affinity: u64) -> Option<VcpuId> {
+        const FIELDS: u64 = 0xff_00ff_ffff;
+        let n = self.mpidrs.iter().position(|mpidr| mpidr & FIELDS == affinity)?;
+        Some(VcpuId(n as u16))
+    }
+
+    /// Takes a vCPU that is off, to start it at `entry`; `None` if it is not off (or no longer parked).
+    pub fn power_on(&self, id: VcpuId, entry: u64, x0: u64) -> Option<Box<Vcpu>> {
+        let mut parked = self.slot(id)?.parked.lock();
+        let mut vcpu = parked.take_if(|vcpu| vcpu.power == Power::Off)?;
+        vcpu.reset(entry, x0);
+        self.vgic.reset_cpu(id, &mut vcpu.lists);
+        self.on.fetch_add(1, Ordering::AcqRel);
+        Some(vcpu)
+    }
+
+    /// Takes a vCPU that waits, to run it.
+    pub fn take_blocked(&self, id: VcpuId) -> Option<Box<Vcpu>> {
+        let mut vcpu = self.slot(id)?.parked.lock().take_if(|vcpu| vcpu.power == Power::Blocked)?;
+        vcpu.power = Power::On;
+        Some(vcpu)
+    }
+
+    /// Parks a vCPU that waits or went off; true if it was the last that was on.
+    pub fn park(&self, vcpu: Box<Vcpu>) -> bool {
+        let off = vcpu.power == Power::Off;
+        if let Some(slot) = self.slot(vcpu.id) {
+            *slot.parked.lock() = Some(vcpu);
+        }
+        off && self.on.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Records that the VM stops, and why; false if it was stopping already.
+    pub fn stop(&self, reason: Reason) -> bool {
+        let first = !self.stopping.swap(true, Ordering::AcqRel);
+        if first {
+            *self.stopped.lock() = Some(reason);
+            self.slots.iter().for_each(|slot| slot.post(event::STOP));
+        }
+        first
+    }
+
+    /// Why it stopped, if it has.
+    pub fn stopped(&self) -> Option<Reason> {
+        if self.stopping.load(Ordering::Acquire) { self.stopped.lock().clone() } else { None }
+    }
+
+    /// Whether it is stopping or has stopped.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The device nearest to an address, for reports.
+    pub fn nearest(&self, ipa: GuestPhysAddr) -> Option<&Region> {
+        use crate::addr::Address;
+        self.bus.regions().iter().min_by_key(|region| {
+            let (start, end, at) = (region.range.start().raw(), region.range.end().raw(), ipa.raw());
+            if at < start { start.wrapping_sub(at) } else { at.saturating_sub(end) }
+        })
+    }
+}

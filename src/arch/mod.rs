@@ -1,1 +1,39 @@
-//! The machine itself.
+//! The machine itself: the only place that touches it.
+//!
+//! | file | what |
+//! |---|---|
+//! | `boot.s`, `vectors.s`, `fp.s` | first instructions, into a guest and back, FP registers |
+//! | `el2.rs` | the one table of EL2 registers |
+//! | `mmu.rs`, `cache.rs` | EL2's own translation, cache maintenance |
+//! | `context.rs` | what of a vCPU lives in this CPU's registers |
+//! | `gic/`, `timer.rs`, `uart/`, `smc.rs` | the chips and the firmware |
+//! | `fault.rs` | when EL2 itself goes wrong |
+//! | `cpu.rs` | `impl Machine`: all of it behind the seam |
+#![allow(unsafe_code, reason = "this is where the machine is touched; each block argues for itself")]
+
+mod cache;
+mod context;
+mod cpu;
+mod el2;
+mod fault;
+mod gic;
+mod mmu;
+pub mod setup;
+mod smc;
+mod sys;
+mod timer;
+mod uart;
+
+pub use cpu::Cpu;
+pub use fault::stop_with;
+pub use mmu::image;
+
+core::arch::global_asm!(include_str!("boot.s"));
+core::arch::global_asm!(include_str!("vectors.s"));
+core::arch::global_asm!(include_str!("fp.s"));
+
+/// Makes what was written to system registers hold for the instructions that follow.
+#[inline]
+fn isb() {
+    sys::op!("isb");
+}

@@ -2,8 +2,8 @@
 
 use super::{Bytes, HostFacts, VmConfig};
 use crate::addr::{GuestRange, PAGE_SIZE};
-use crate::guest::map::{GicVersion, RAM_BASE};
 use crate::guest::{Layout, image};
+use crate::map::{GicVersion, RAM_BASE};
 use crate::problem;
 use crate::problem::Problem;
 use alloc::vec::Vec;

@@ -15,7 +15,7 @@ pub use options::{Options, parse_size};
 
 use crate::addr::HostRange;
 use crate::fdt::Platform;
-use crate::guest::map::GicVersion;
+use crate::map::GicVersion;
 use crate::problem;
 use crate::problem::Problem;
 use alloc::format;

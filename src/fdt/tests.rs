@@ -1,7 +1,7 @@
 use super::guest::GuestMachine;
 use super::*;
 use crate::addr::GuestRange;
-use crate::guest::map::{self, GicVersion};
+use crate::map::{self, GicVersion};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::string::String;

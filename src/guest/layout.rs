@@ -9,9 +9,9 @@
 
 use super::gzip::{Gzip, WINDOW, is_gzip, stated_size};
 use super::linux::{ALIGN, HEADER_SIZE, Header};
-use super::map::TREE_MAX;
 use crate::addr::{Address, BLOCK_1G, BLOCK_2M, GuestPhysAddr, GuestRange, PAGE_SIZE};
 use crate::config::{Bytes, VmConfig};
+use crate::map::TREE_MAX;
 use crate::problem;
 use crate::problem::Problem;
 use alloc::format;

@@ -4,6 +4,5 @@ pub mod gzip;
 pub mod image;
 pub mod layout;
 pub mod linux;
-pub mod map;
 
 pub use layout::{Layout, Loader, load};

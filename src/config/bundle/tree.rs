@@ -5,7 +5,7 @@
 
 use super::Archive;
 use crate::config::VmConfig;
-use crate::guest::map::GicVersion;
+use crate::map::GicVersion;
 use crate::problem;
 use crate::problem::{Hint, Problem};
 use alloc::format;

@@ -3,7 +3,7 @@
 use super::tree::{DOMAIN, FILE, GIC_VERSION, KERNEL, MODULE, RAMDISK};
 use super::{TRAILER, TREE};
 use crate::config::VmConfig;
-use crate::guest::map::GicVersion;
+use crate::map::GicVersion;
 use crate::problem;
 use crate::problem::Problem;
 use alloc::format;

@@ -1,1 +1,471 @@
-//! The interrupt controller as guests see it: stub to be replaced.
+//! The interrupt controller that a guest sees: one core, a face per GIC version.
+//!
+//! # Who holds the truth
+//!
+//! The [`Bank`](bank::Bank)s do. List registers ([`Lists`]) are a cache of what a vCPU should see next,
+//! filled by [`Vgic::sync`] before an entry and taken back by the next `sync`, which happens only when
+//! [`Vgic::attention`] says that something changed. More pending than list registers is normal: the most
+//! urgent are in, the rest wait, and the hardware tells when it has taken the last one.
+//!
+//! # How the run loop uses it
+//!
+//! * Before each entry: `if attention(me) { machine.fold(vcpu); sync(me, &mut vcpu.lists) }`; the same on a
+//!   maintenance interrupt. What is returned has to be kicked, as have the [`Kicks`] of every other call.
+//! * WFI: `fold`; `sync` if `attention`; then [`Vgic::signals`] decides whether to block. A vCPU that is
+//!   blocked and gets a kick does the same again.
+//! * When a vCPU leaves its CPU: `Machine::put`, then [`Vgic::unload`]: then no list register of a vCPU that
+//!   does not run holds anything, and nobody has to wait for it.
+//! * ICC_DIR_EL1 traps at times (see [`Vgic::deactivate`]); no other register of the CPU interface does but
+//!   those that make SGIs.
+//!
+//! # Linked interrupts
+//!
+//! [`Vgic::raise_linked`] is for a physical interrupt that EL2 acknowledged and left active. While it is
+//! active it does not fire again, so whatever the guest does it cannot storm, and the model never forgets it:
+//! in a hardware list entry, the guest's end of interrupt deactivates both. Not deliverable (disabled, group
+//! off, already active), it waits in the model with the physical one still active. Ended without the
+//! hardware (ICACTIVER, ICPENDR, an EOI that found no list register), it appears in [`Lists::release`] and
+//! the machine deactivates it; if its line is still high it fires again, as it should.
+//! [`Lists::linked_active`] says what the physical state has to be when the vCPU gets on a CPU.
+//!
+//! # Locks
+//!
+//! A vCPU's private bank first, then the SPIs; never two private banks. What only says that somebody should
+//! look (attention, the summary of SPI queues) is atomic and is written under the lock of what it is about.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod affinity;
+mod bank;
+mod crowd;
+mod load;
+pub mod lr;
+mod registers;
+mod signals;
+mod spis;
+#[cfg(test)]
+mod tests;
+mod v3;
+
+use crate::addr::{Address, GuestPhysAddr};
+use crate::exit::Size;
+use crate::machine::IntId;
+pub use crate::map::GicVersion;
+use crate::map::{GICD, GICR_BASE};
+use crate::vcpu::{Lists, MAX_LISTS, VcpuId};
+use crate::vdev::AccessError;
+use affinity::{Affinities, NOBODY};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use bank::{Bank, Bits, bit};
+use core::ops::{BitOr, BitOrAssign};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use spin::Mutex;
+use spis::Spis;
+
+/// The most vCPUs of a VM.
+pub const MAX_VCPUS: usize = 64;
+
+/// What a guest's interrupt controller is like.
+#[derive(Clone, Debug)]
+pub struct VgicConfig {
+    /// The version.
+    pub version: GicVersion,
+    /// MPIDR_EL1 of each vCPU, at most [`MAX_VCPUS`]; more are left out.
+    pub mpidrs: Vec<u64>,
+    /// Shared interrupts: a multiple of 32 up to 960, or 988.
+    pub spis: u16,
+    /// List registers of the hardware, 1 to 16.
+    pub lists: u8,
+    /// Bits of a virtual priority: ICH_VTR_EL2.PRIbits + 1, 4 to 8.
+    pub priority_bits: u8,
+}
+
+/// vCPUs of one VM that have something new to look at: kick them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kicks(u64);
+
+impl Kicks {
+    /// Nobody.
+    pub const NONE: Self = Self(0);
+
+    /// One vCPU.
+    pub const fn of(vcpu: VcpuId) -> Self {
+        if (vcpu.0 as usize) < MAX_VCPUS { Self(1u64.wrapping_shl(vcpu.0 as u32)) } else { Self(0) }
+    }
+
+    const fn of_index(vcpu: u8) -> Self {
+        Self::of(VcpuId(vcpu as u16))
+    }
+
+    /// The first `count` vCPUs.
+    fn first(count: usize) -> Self {
+        Self(if count >= MAX_VCPUS { u64::MAX } else { 1u64.wrapping_shl(count as u32).wrapping_sub(1) })
+    }
+
+    /// Whether there is nobody to kick.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `vcpu` is among them.
+    pub const fn contains(self, vcpu: VcpuId) -> bool {
+        self.0 & Self::of(vcpu).0 != 0
+    }
+
+    /// The others: `me` looks anyway before it enters.
+    pub const fn without(self, me: VcpuId) -> Self {
+        Self(self.0 & !Self::of(me).0)
+    }
+
+    /// The vCPU of lowest number.
+    pub const fn first_vcpu(self) -> Option<VcpuId> {
+        if self.0 == 0 { None } else { Some(VcpuId(self.0.trailing_zeros() as u16)) }
+    }
+}
+
+impl BitOr for Kicks {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Kicks {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+impl Iterator for Kicks {
+    type Item = VcpuId;
+
+    fn next(&mut self) -> Option<VcpuId> {
+        let vcpu = self.first_vcpu()?;
+        self.0 &= self.0.wrapping_sub(1);
+        Some(vcpu)
+    }
+}
+
+/// What came of an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The value read (0 for a write), and who has something new to look at.
+    Done(u64, Kicks),
+    /// The caller's own list registers hold the answer: `Machine::fold`, then call again.
+    Fold,
+    /// This vCPU's list registers hold the answer: kick it, and call again once it has been through `sync`.
+    Remote(VcpuId),
+    /// Nothing that the guest may do.
+    Refused(AccessError),
+}
+
+/// A frame of registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// The distributor.
+    Gicd,
+    /// RD_base of a vCPU's redistributor.
+    GicrRd(VcpuId),
+    /// SGI_base of a vCPU's redistributor.
+    GicrSgi(VcpuId),
+}
+
+/// Which register an SGI comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SgiGroup {
+    /// ICC_SGI0R_EL1, and ICC_ASGI1R_EL1 with one security state: reaches Group 0 only.
+    Group0,
+    /// ICC_SGI1R_EL1: reaches both groups.
+    Group1,
+}
+
+/// A vCPU as the vGIC sees it.
+struct Cpu {
+    /// It has to `sync` before it enters.
+    attention: AtomicBool,
+    /// The banks of SPIs of which it has something queued. Written under the lock of the SPIs.
+    spi_banks: AtomicU32,
+    /// GICR_WAKER.ProcessorSleep.
+    asleep: AtomicBool,
+    /// GICR_TYPER.
+    typer: u64,
+    private: Mutex<Private>,
+}
+
+/// SGIs and PPIs of one vCPU, and what it has listed.
+struct Private {
+    bank: Bank,
+    /// The list registers that hold SPIs.
+    spi_lists: u16,
+}
+
+/// SGIs are edge-triggered.
+const SGI_EDGES: u32 = 0xffff;
+
+/// Tells each of `kicks` to look.
+#[inline(always)]
+fn call(cpus: &[Cpu], kicks: Kicks) {
+    for vcpu in kicks {
+        if let Some(cpu) = cpus.get(usize::from(vcpu.0)) {
+            cpu.attention.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// The interrupt controller of one VM.
+pub struct Vgic {
+    version: GicVersion,
+    lists: u32,
+    /// Bits of a priority that exist.
+    priority_mask: u8,
+    /// ICH_VMCR_EL2 after reset.
+    vmcr_reset: u64,
+    /// GICD_TYPER.
+    typer: u32,
+    /// GICD_CTLR.EnableGrp0 and EnableGrp1.
+    groups: AtomicU32,
+    /// vCPUs that may still have something in a list register that was disabled meanwhile: GICx_CTLR.RWP.
+    owing: AtomicU64,
+    affinities: Affinities,
+    cpus: Box<[Cpu]>,
+    spis: Mutex<Spis>,
+}
+
+impl Vgic {
+    /// A controller as after reset.
+    pub fn new(config: VgicConfig) -> Self {
+        let mut mpidrs = config.mpidrs;
+        mpidrs.truncate(MAX_VCPUS);
+        let spis = Spis::new(usize::from(config.spis), mpidrs.len());
+        let affinities = Affinities::new(&mpidrs);
+        let priority_bits = u32::from(config.priority_bits.clamp(4, 8));
+        let lowest = 7u64.saturating_sub(u64::from(priority_bits));
+        let typer = v3::typer(spis.banks.len(), &mpidrs);
+        let cpus = (0usize..).zip(&mpidrs).map(|(n, &mpidr)| Cpu {
+            attention: AtomicBool::new(true),
+            spi_banks: AtomicU32::new(0),
+            asleep: AtomicBool::new(true),
+            typer: v3::gicr_typer(n, n.wrapping_add(1) == mpidrs.len(), mpidr),
+            private: Mutex::new(Private { bank: Bank::new(u32::MAX, SGI_EDGES), spi_lists: 0 }),
+        });
+        let vgic = Self {
+            version: config.version,
+            lists: u32::from(config.lists).clamp(1, MAX_LISTS as u32),
+            priority_mask: 0xffu32.wrapping_shl(8u32.wrapping_sub(priority_bits)) as u8,
+            vmcr_reset: lr::VMCR_VFIQEN
+                | lowest << lr::VMCR_VBPR0_SHIFT
+                | lowest.wrapping_add(1).min(7) << lr::VMCR_VBPR1_SHIFT,
+            typer,
+            groups: AtomicU32::new(0),
+            owing: AtomicU64::new(0),
+            affinities,
+            cpus: cpus.collect(),
+            spis: Mutex::new(spis),
+        };
+        vgic.reset();
+        vgic
+    }
+
+    /// The frame at `ipa` and the offset there, if there is one.
+    #[inline]
+    pub fn frame(&self, ipa: GuestPhysAddr) -> Option<(Frame, u64)> {
+        let offset = ipa.raw().wrapping_sub(GICD.start().raw());
+        if offset < GICD.size() {
+            return Some((Frame::Gicd, offset));
+        }
+        let offset = ipa.raw().wrapping_sub(GICR_BASE.raw());
+        let vcpu = offset >> 17;
+        if vcpu >= self.cpus.len() as u64 || self.version == GicVersion::V2 {
+            return None;
+        }
+        let vcpu = VcpuId(vcpu as u16);
+        let frame = if offset >> 16 & 1 == 0 { Frame::GicrRd(vcpu) } else { Frame::GicrSgi(vcpu) };
+        Some((frame, offset & 0xffff))
+    }
+
+    /// A load (`write` is `None`) or store by `me`; `lists` are its own, to look into if they are folded.
+    #[inline]
+    pub fn access(
+        &self,
+        me: VcpuId,
+        frame: Frame,
+        offset: u64,
+        size: Size,
+        write: Option<u64>,
+        lists: &mut Lists,
+    ) -> Outcome {
+        if offset & size.bytes().wrapping_sub(1) != 0 {
+            return Outcome::Refused(AccessError::BadSize);
+        }
+        let access = Access { me, offset: offset as u32, size };
+        match (self.version, write) {
+            (GicVersion::V3, None) => self.read_v3(access, frame, lists),
+            (GicVersion::V3, Some(value)) => self.write_v3(access, frame, value),
+            (GicVersion::V2, _) => Outcome::Refused(AccessError::NoRegister),
+        }
+    }
+
+    /// A write of ICC_SGI1R_EL1, ICC_SGI0R_EL1 or ICC_ASGI1R_EL1 by `me` (IHI 0069, 12.2.20).
+    ///
+    /// PEs that do not exist are ignored.
+    #[inline]
+    pub fn sgi(&self, me: VcpuId, group: SgiGroup, value: u64) -> Kicks {
+        let lane = (value >> 24 & 15) as u32;
+        let mut kicks = Kicks::NONE;
+        if value >> 40 & 1 != 0 {
+            for vcpu in Kicks::first(self.cpus.len()).without(me) {
+                kicks |= self.raise_sgi(vcpu, group, lane);
+            }
+            return kicks;
+        }
+        let affinity = value >> 24 & 0xff00_0000 | value >> 16 & 0x00ff_0000 | value >> 8 & 0xff00;
+        let range = value >> 44 & 15;
+        let key = affinity.wrapping_shr(4) | range;
+        let Some(vcpus) = self.affinities.range(key as u32) else { return kicks };
+        for target in Bits(value as u32 & 0xffff) {
+            let vcpu = vcpus.get(target as usize & 15).copied().unwrap_or(NOBODY);
+            kicks |= self.raise_sgi(VcpuId(u16::from(vcpu)), group, lane);
+        }
+        kicks
+    }
+
+    #[inline(always)]
+    fn raise_sgi(&self, vcpu: VcpuId, group: SgiGroup, lane: u32) -> Kicks {
+        let Some(cpu) = self.cpu(vcpu) else { return Kicks::NONE };
+        let mut private = cpu.private.lock();
+        if group == SgiGroup::Group0 && private.bank.group & bit(lane) != 0 {
+            return Kicks::NONE;
+        }
+        private.bank.set_pending(bit(lane));
+        self.look(cpu, vcpu)
+    }
+
+    /// A device's line, SPI `spi` counted from 0, is at this level now.
+    #[inline]
+    pub fn set_spi(&self, spi: u16, level: bool) -> Kicks {
+        let (bank, lane) = (usize::from(spi >> 5), u32::from(spi) & 31);
+        let mut spis = self.spis.lock();
+        let Some(here) = spis.banks.get_mut(bank) else { return Kicks::NONE };
+        if here.bank.set_line(lane, level) { spis.refresh(&self.cpus, bank, bit(lane)) } else { Kicks::NONE }
+    }
+
+    /// The line of a private interrupt of `vcpu` is at this level now.
+    #[inline]
+    pub fn set_ppi(&self, vcpu: VcpuId, ppi: IntId, level: bool) -> Kicks {
+        let Some(cpu) = self.cpu(vcpu).filter(|_| ppi.0 < 32) else { return Kicks::NONE };
+        let mut private = cpu.private.lock();
+        if private.bank.set_line(ppi.0, level) { self.look(cpu, vcpu) } else { Kicks::NONE }
+    }
+
+    /// Physical PPI `ppi` was acknowledged on behalf of `vcpu` and left active (see the module).
+    #[inline]
+    pub fn raise_linked(&self, vcpu: VcpuId, ppi: IntId) -> Kicks {
+        let Some(cpu) = self.cpu(vcpu).filter(|_| ppi.0 < 32) else { return Kicks::NONE };
+        let mut private = cpu.private.lock();
+        private.bank.link(ppi.0);
+        self.look(cpu, vcpu)
+    }
+
+    /// The line behind a linked interrupt fell before the guest took it, as when it sets its timer anew:
+    /// forgets it, and has the physical interrupt let go. Nothing happens if it is active, or was not pending.
+    pub fn retract_linked(&self, vcpu: VcpuId, ppi: IntId) -> Kicks {
+        let Some(cpu) = self.cpu(vcpu).filter(|_| ppi.0 < 32) else { return Kicks::NONE };
+        let mut private = cpu.private.lock();
+        let linked = private.bank.linked & bit(ppi.0);
+        if linked == 0 {
+            return Kicks::NONE;
+        }
+        private.bank.clear_pending(linked);
+        self.look(cpu, vcpu)
+    }
+
+    /// A trapped write of ICC_DIR_EL1 by `me`.
+    ///
+    /// It traps only while the guest uses EOImode 1 and has more active interrupts than there are list
+    /// registers: then the hardware could not say which of those outside was meant.
+    pub fn deactivate(&self, me: VcpuId, value: u64) -> Kicks {
+        let intid = value as u32 & 0x00ff_ffff;
+        let lane = intid & 31;
+        let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
+        if intid < 32 {
+            cpu.private.lock().bank.clear_active(bit(lane));
+            return self.look(cpu, me);
+        }
+        let bank = (intid as usize >> 5).wrapping_sub(1);
+        let mut spis = self.spis.lock();
+        let Some(here) = spis.banks.get_mut(bank) else { return Kicks::NONE };
+        here.bank.clear_active(bit(lane));
+        spis.refresh(&self.cpus, bank, bit(lane)) | self.look(cpu, me)
+    }
+
+    /// Whether `me` has to `sync` before it enters.
+    #[inline(always)]
+    pub fn attention(&self, me: VcpuId) -> bool {
+        self.cpu(me).is_some_and(|cpu| cpu.attention.load(Ordering::Acquire))
+    }
+
+    /// A new life for `me` (PSCI CPU_ON, or creation): its CPU interface is as after reset.
+    ///
+    /// The redistributor keeps what was written to it, as on hardware: another vCPU may have set it up. What
+    /// the list registers held goes back into the model; unlike [`unload`](Self::unload), they count as
+    /// never having been on a CPU.
+    pub fn reset_cpu(&self, me: VcpuId, lists: &mut Lists) {
+        self.unload(me, lists);
+        let all = 0xffff_u32.wrapping_shr(16u32.wrapping_sub(self.lists)) as u16;
+        *lists = Lists {
+            dirty: all,
+            hcr: lr::HCR_EN,
+            hcr_dirty: true,
+            vmcr: self.vmcr_reset,
+            parked: lists.parked,
+            ..Lists::default()
+        };
+    }
+
+    /// Everything as after reset but the lines of devices; the VM must not be running. `reset_cpu` of each
+    /// vCPU goes with it, before or after.
+    pub fn reset(&self) {
+        self.groups.store(0, Ordering::Relaxed);
+        self.owing.store(0, Ordering::Relaxed);
+        for cpu in &self.cpus {
+            let mut private = cpu.private.lock();
+            private.bank.reset();
+            private.spi_lists = 0;
+            cpu.asleep.store(true, Ordering::Relaxed);
+            cpu.attention.store(true, Ordering::Release);
+        }
+        let mut spis = self.spis.lock();
+        spis.reset(self.affinities.vcpu(0));
+        for cpu in &self.cpus {
+            cpu.spi_banks.store(0, Ordering::Release);
+        }
+    }
+
+    #[inline(always)]
+    fn cpu(&self, vcpu: VcpuId) -> Option<&Cpu> {
+        self.cpus.get(usize::from(vcpu.0))
+    }
+
+    /// Whether a vCPU has anything in list registers.
+    fn is_loaded(&self, vcpu: VcpuId) -> bool {
+        self.cpu(vcpu).is_some_and(|cpu| {
+            let private = cpu.private.lock();
+            private.bank.listed != 0 || private.spi_lists != 0
+        })
+    }
+
+    /// Has `vcpu` look.
+    #[inline(always)]
+    fn look(&self, cpu: &Cpu, vcpu: VcpuId) -> Kicks {
+        cpu.attention.store(true, Ordering::Release);
+        Kicks::of(vcpu)
+    }
+}
+
+/// One access to a register, on its way to it.
+#[derive(Clone, Copy)]
+struct Access {
+    me: VcpuId,
+    size: Size,
+    offset: u32,
+}

@@ -1,0 +1,148 @@
+//! What of a vCPU lives in this CPU's registers, and moving it there and back.
+//!
+//! An exit that returns to the same vCPU moves nothing but general registers. EL1 registers, timer and
+//! list registers move when another vCPU comes ([`Resident`] says whose they are); FP registers move when
+//! another vCPU first uses them.
+
+use super::el2::cptr;
+use super::sys::{op, read, write};
+use crate::vcpu::{El1, FpRegs, LiveId, Vcpu};
+use alloc::sync::Arc;
+use spin::Mutex;
+
+macro_rules! el1 {
+    ($($variant:ident $name:literal;)*) => {
+        fn save_el1(vcpu: &mut Vcpu) {
+            $(vcpu.el1.set(El1::$variant, read!($name));)*
+        }
+        fn load_el1(vcpu: &Vcpu) {
+            $(write!($name, vcpu.el1.get(El1::$variant));)*
+        }
+        /// One EL1 register of the resident vCPU.
+        pub(super) fn read_el1(reg: El1) -> u64 {
+            match reg { $(El1::$variant => read!($name),)* _ => 0 }
+        }
+        /// Sets one EL1 register of the resident vCPU.
+        pub(super) fn write_el1(reg: El1, value: u64) {
+            match reg { $(El1::$variant => write!($name, value),)* _ => {} }
+        }
+    };
+}
+
+// ACTLR_EL1 traps (HCR_EL2.TACR): it never holds a guest's value.
+el1! {
+    Cpacr "CPACR_EL1"; Ttbr0 "TTBR0_EL1"; Ttbr1 "TTBR1_EL1"; Tcr "TCR_EL1"; Mair "MAIR_EL1"; Amair "AMAIR_EL1";
+    Sctlr "SCTLR_EL1"; Vbar "VBAR_EL1"; Esr "ESR_EL1"; Far "FAR_EL1"; Afsr0 "AFSR0_EL1"; Afsr1 "AFSR1_EL1";
+    Elr "ELR_EL1"; Spsr "SPSR_EL1"; Sp0 "SP_EL0"; Sp1 "SP_EL1"; Tpidr0 "TPIDR_EL0"; Tpidrro0 "TPIDRRO_EL0";
+    Tpidr1 "TPIDR_EL1"; ContextIdr "CONTEXTIDR_EL1"; Par "PAR_EL1"; Csselr "CSSELR_EL1"; Cntkctl "CNTKCTL_EL1";
+}
+
+/// Whose state this CPU's registers hold.
+#[derive(Default)]
+pub(super) struct Resident {
+    /// EL1 registers, timer and list registers.
+    vcpu: Option<LiveId>,
+    /// FP and SIMD registers, and where they go when somebody else wants the unit.
+    fp: Option<(LiveId, Arc<Mutex<FpRegs>>)>,
+    /// The VM whose vCPU was here last, and which of them: another one of it means stale TLB entries.
+    last: Option<(u64, LiveId)>,
+}
+
+impl Resident {
+    /// Whether `vcpu`'s EL1 registers and timer are on this CPU.
+    #[inline]
+    pub(super) fn is(&self, vcpu: &Vcpu) -> bool {
+        self.vcpu == Some(vcpu.live)
+    }
+
+    /// Loads everything of `vcpu` but general and FP registers. Nobody else is resident.
+    #[cold]
+    pub(super) fn load(&mut self, vcpu: &Vcpu) {
+        // Erratum 1319367/1319537/1165522 (A57, A72, A76): no speculative walk may mix two guests' Stage 1
+        // and Stage 2. TCR_EL1.EPD0 and EPD1 stop Stage 1 walks while both change.
+        write!("TCR_EL1", 1 << 23 | 1 << 7);
+        super::isb();
+        write!("VTCR_EL2", vcpu.vtcr);
+        write!("VTTBR_EL2", vcpu.vttbr);
+        write!("VMPIDR_EL2", vcpu.mpidr);
+        write!("VPIDR_EL2", vcpu.midr);
+        write!("CNTVOFF_EL2", vcpu.cntvoff);
+        super::isb();
+        load_el1(vcpu);
+        write!("CNTV_CVAL_EL0", vcpu.virtual_timer.cval);
+        write!("CNTV_CTL_EL0", vcpu.virtual_timer.ctl);
+        // ASIDs are one vCPU's own, so another vCPU of the same VM must not find this one's entries
+        // (Arm ARM D8.17: entries are tagged with VMID and ASID only).
+        if self.last.is_some_and(|(vttbr, live)| vttbr == vcpu.vttbr && live != vcpu.live) {
+            op!("tlbi vmalle1");
+            op!("ic iallu");
+            op!("dsb nsh");
+        }
+        self.last = Some((vcpu.vttbr, vcpu.live));
+        write!("CPTR_EL2", if self.owns_fp(vcpu) { cptr::FP_ON } else { cptr::FP_OFF });
+        super::isb();
+        self.vcpu = Some(vcpu.live);
+    }
+
+    /// Writes EL1 registers and the timer back, and stops the timer. FP stays until somebody wants it.
+    pub(super) fn save(&mut self, vcpu: &mut Vcpu) {
+        save_el1(vcpu);
+        Self::save_timer(vcpu);
+        write!("CNTV_CTL_EL0", 0);
+        self.vcpu = None;
+    }
+
+    /// Brings the copy of the virtual timer up to date.
+    pub(super) fn save_timer(vcpu: &mut Vcpu) {
+        use crate::vcpu::timer_ctl::{ENABLE, IMASK};
+        vcpu.virtual_timer.ctl = read!("CNTV_CTL_EL0") & (ENABLE | IMASK);
+        vcpu.virtual_timer.cval = read!("CNTV_CVAL_EL0");
+    }
+
+    /// Whether the FP registers are `vcpu`'s.
+    fn owns_fp(&self, vcpu: &Vcpu) -> bool {
+        self.fp.as_ref().is_some_and(|(live, _)| *live == vcpu.live)
+    }
+
+    /// The guest touched FP or SIMD and the trap is armed: give it the unit.
+    #[cold]
+    pub(super) fn take_fp(&mut self, vcpu: &Vcpu) {
+        write!("CPTR_EL2", cptr::FP_ON);
+        super::isb();
+        if !self.owns_fp(vcpu) {
+            self.release_fp();
+            // SAFETY: the area is ours while locked, and the trap that would come back to us is off.
+            unsafe { __fp_load(&*vcpu.fp.lock()) };
+            self.fp = Some((vcpu.live, vcpu.fp.clone()));
+        }
+    }
+
+    /// Writes `vcpu`'s FP registers back if they are here, so that another CPU may load them.
+    pub(super) fn surrender_fp(&mut self, vcpu: &Vcpu) {
+        if self.owns_fp(vcpu) {
+            write!("CPTR_EL2", cptr::FP_ON);
+            super::isb();
+            self.release_fp();
+            write!("CPTR_EL2", cptr::FP_OFF);
+        }
+    }
+
+    fn release_fp(&mut self) {
+        if let Some((_, area)) = self.fp.take() {
+            // SAFETY: the area is ours while locked, and FP is not trapped (both callers made sure).
+            unsafe { __fp_save(&mut *area.lock()) };
+        }
+    }
+}
+
+unsafe extern "C" {
+    fn __fp_save(area: *mut FpRegs);
+    fn __fp_load(area: *const FpRegs);
+}
+
+const _: () = {
+    assert!(core::mem::offset_of!(FpRegs, v) == 0);
+    assert!(core::mem::offset_of!(FpRegs, fpcr) == 512);
+    assert!(core::mem::offset_of!(FpRegs, fpsr) == 520);
+    assert!(core::mem::offset_of!(Vcpu, regs) == 0);
+};

@@ -1,0 +1,234 @@
+//! One physical CPU behind the seam: `impl Machine`.
+
+use super::context::{self, Resident};
+use super::gic::v3::Gic;
+use super::sys::{op, read, write};
+use super::{cache, smc, timer, uart};
+use crate::addr::{GuestPhysAddr, HostRange};
+use crate::exit::{self, Exit, ec};
+use crate::fdt::Conduit;
+use crate::machine::{IntId, Machine, Ticks};
+use crate::stage2::Flush;
+use crate::trng::Entropy;
+use crate::vcpu::{CpuId, El1, Vcpu};
+
+unsafe extern "C" {
+    /// `vectors.s`: runs a guest until it exits; which vector it came back by.
+    fn __enter_guest(regs: *mut crate::regs::GuestRegs) -> u64;
+}
+
+/// Which vector a guest came back by, as `vectors.s` numbers them.
+const SYNCHRONOUS: u64 = 0;
+const IRQ: u64 = 1;
+const FIQ: u64 = 2;
+
+/// A physical CPU.
+pub struct Cpu {
+    pub(super) gic: Gic,
+    pub(super) resident: Resident,
+    /// HCR_EL2 as it is now.
+    pub(super) hcr: u64,
+    pub(super) console_irq: Option<IntId>,
+    pub(super) conduit: Option<Conduit>,
+    /// MPIDR affinity of every CPU, by [`CpuId`].
+    pub(super) affinities: alloc::vec::Vec<u64>,
+    pub(super) entropy: Entropy,
+}
+
+impl Cpu {
+    /// Turns the machine off, once the console has put out what it had.
+    pub fn off(self) -> ! {
+        uart::drain();
+        smc::off(self.conduit);
+        loop {
+            op!("wfi");
+        }
+    }
+
+    /// Gives bytes to the console and waits until it has them: only while no guest runs.
+    pub fn console_put_all(&mut self, bytes: &[u8]) {
+        uart::put_all(bytes);
+    }
+
+    /// Decodes what ESR_EL2 says of a synchronous exception from a guest.
+    #[inline]
+    fn syndrome() -> Option<Exit> {
+        let esr = read!("ESR_EL2");
+        if !exit::is_abort(esr) {
+            return Some(exit::decode(esr, 0, GuestPhysAddr::at(0)));
+        }
+        let far = read!("FAR_EL2");
+        let page =
+            if exit::needs_walk(esr) { Self::walk(far)? } else { (read!("HPFAR_EL2") & 0xff_ffff_fff0) << 8 };
+        Some(exit::decode(esr, far, GuestPhysAddr::at(page | far & 0xfff)))
+    }
+
+    /// The page that Stage 1 of the resident guest maps `va` to. `None` if it no longer maps it: the guest
+    /// changed its tables meanwhile, and will fault again if it should.
+    #[cold]
+    fn walk(va: u64) -> Option<u64> {
+        let saved = read!("PAR_EL1");
+        // SAFETY: AT changes PAR_EL1 only, which is put back.
+        unsafe { core::arch::asm!("at s1e1r, {}", in(reg) va, options(nostack, preserves_flags)) };
+        super::isb();
+        let par = read!("PAR_EL1");
+        write!("PAR_EL1", saved);
+        (par & 1 == 0).then_some(par & 0xf_ffff_ffff_f000)
+    }
+}
+
+impl Machine for Cpu {
+    #[inline]
+    fn enter(&mut self, vcpu: &mut Vcpu) -> Exit {
+        if !self.resident.is(vcpu) {
+            self.gic.load_all(vcpu);
+            self.resident.load(vcpu);
+        } else if vcpu.lists.dirty != 0 || vcpu.lists.hcr_dirty || !vcpu.lists.loaded {
+            self.gic.load_lists(&mut vcpu.lists);
+        }
+        if self.hcr != vcpu.hcr {
+            self.hcr = vcpu.hcr;
+            write!("HCR_EL2", vcpu.hcr);
+        }
+        loop {
+            // SAFETY: `regs` is the guest's and ours alone; all other state that the guest can reach is its
+            // own (Stage 2, traps and EL1 registers were loaded above), and it comes back by our vectors.
+            match unsafe { __enter_guest(&raw mut vcpu.regs) } {
+                SYNCHRONOUS => {
+                    if read!("ESR_EL2") >> 26 & 0x3f == u64::from(ec::FP) {
+                        self.resident.take_fp(vcpu);
+                    } else if let Some(exit) = Self::syndrome() {
+                        return exit;
+                    }
+                }
+                IRQ | FIQ => return Exit::Irq,
+                _ => return Exit::SError,
+            }
+        }
+    }
+
+    fn put(&mut self, vcpu: &mut Vcpu) {
+        if self.resident.is(vcpu) {
+            self.gic.save_all(vcpu);
+            self.resident.save(vcpu);
+        }
+        self.resident.surrender_fp(vcpu);
+        // A system error that is still on its way is this vCPU's (DESIGN 5).
+        op!("dsb sy");
+    }
+
+    #[inline]
+    fn fold(&mut self, vcpu: &mut Vcpu) {
+        if vcpu.lists.loaded && self.resident.is(vcpu) {
+            self.gic.fold_lists(&mut vcpu.lists);
+        }
+    }
+
+    fn sync_timer(&mut self, vcpu: &mut Vcpu) {
+        if self.resident.is(vcpu) {
+            Resident::save_timer(vcpu);
+        }
+    }
+
+    fn el1(&mut self, vcpu: &Vcpu, reg: El1) -> u64 {
+        if self.resident.is(vcpu) { context::read_el1(reg) } else { vcpu.el1.get(reg) }
+    }
+
+    fn set_el1(&mut self, vcpu: &mut Vcpu, reg: El1, value: u64) {
+        if self.resident.is(vcpu) {
+            context::write_el1(reg, value);
+        } else {
+            vcpu.el1.set(reg, value);
+        }
+    }
+
+    #[inline]
+    fn now(&self) -> Ticks {
+        timer::now()
+    }
+
+    fn frequency(&self) -> u64 {
+        timer::frequency()
+    }
+
+    fn arm_timer(&mut self, deadline: Option<Ticks>) {
+        timer::arm(deadline);
+    }
+
+    #[inline]
+    fn irq_ack(&mut self) -> Option<IntId> {
+        self.gic.ack()
+    }
+
+    #[inline]
+    fn irq_done(&mut self, id: IntId, keep_active: bool) {
+        self.gic.done(id, keep_active);
+    }
+
+    fn idle(&mut self) {
+        // Interrupts are masked at EL2; WFI wakes for them all the same (Arm ARM D1.6.1).
+        op!("dsb sy");
+        op!("wfi");
+    }
+
+    fn kick(&mut self, cpu: CpuId) {
+        if let Some(affinity) = self.affinities.get(usize::from(cpu.0)) {
+            self.gic.kick(*affinity);
+        }
+    }
+
+    fn flush(&mut self, flush: Flush) {
+        // New entries, or the breaking of old ones, reach the walkers first (Arm ARM D8.16).
+        op!("dsb ishst");
+        if let Flush::Vm { vttbr } = flush {
+            let current = read!("VTTBR_EL2");
+            if current != vttbr {
+                write!("VTTBR_EL2", vttbr);
+                super::isb();
+            }
+            // Twice: CVE-2025-10263 and erratum 1286807 on A76 and its kin; once more costs others little.
+            for _ in 0..2 {
+                op!("tlbi vmalls12e1is");
+                op!("dsb ish");
+            }
+            if current != vttbr {
+                write!("VTTBR_EL2", current);
+            }
+        }
+        super::isb();
+    }
+
+    fn publish(&mut self, range: HostRange) {
+        cache::publish(range);
+    }
+
+    fn scrub(&mut self, range: HostRange) {
+        // SAFETY: the caller of `scrub` owns the range: memory of a VM none of whose vCPUs has run yet.
+        unsafe { cache::zero(range) };
+    }
+
+    #[inline]
+    fn console_put(&mut self, bytes: &[u8]) -> usize {
+        uart::put(bytes)
+    }
+
+    fn console_get(&mut self) -> Option<u8> {
+        uart::get()
+    }
+
+    fn console_want_room(&mut self, on: bool) {
+        uart::want_room(on);
+    }
+
+    fn console_listen(&mut self, on: bool) {
+        uart::listen(on);
+    }
+
+    fn console_irq(&self) -> Option<IntId> {
+        self.console_irq
+    }
+
+    fn random(&mut self) -> Option<u64> {
+        self.entropy.next_u64()
+    }
+}

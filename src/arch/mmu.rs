@@ -1,0 +1,150 @@
+//! EL2's own Stage 1: everything at its own address, W^X, guard pages, caches on.
+//!
+//! Built with the MMU off, so without locks or read-modify-write atomics: the tables come from a pool in
+//! .bss, and TTBR0_EL2 is set here rather than by the library's `activate`, which counts users atomically.
+
+use super::sys::{op, read, write};
+use crate::addr::{Address, HostPhysAddr, HostRange};
+use aarch64_paging::Mapping;
+use aarch64_paging::descriptor::{El23Attributes as Attributes, PhysicalAddress};
+use aarch64_paging::paging::{Constraints, El2, MemoryRegion, PageTable, Translation};
+use core::cell::UnsafeCell;
+use core::ptr::NonNull;
+
+/// Tables for a 48-bit root, and enough below it for some sixteen RAM banks and as many devices.
+const TABLES: usize = 64;
+
+#[repr(C, align(4096))]
+struct Table(UnsafeCell<[u8; 4096]>);
+// SAFETY: only `Pool` hands them out, each once, on the boot CPU before any other runs.
+unsafe impl Sync for Table {}
+
+static POOL: [Table; TABLES] = [const { Table(UnsafeCell::new([0; 4096])) }; TABLES];
+
+/// Hands out the tables of [`POOL`] in order.
+struct Pool {
+    used: usize,
+}
+
+impl Translation<Attributes> for Pool {
+    fn allocate_table(&mut self) -> (NonNull<PageTable<Attributes>>, PhysicalAddress) {
+        // Too few tables is a bug of ours, found on the first boot of a board: the panic says where.
+        let table = &POOL[self.used];
+        self.used += 1;
+        let pointer = NonNull::from(table).cast();
+        (pointer, PhysicalAddress(pointer.as_ptr() as usize))
+    }
+
+    unsafe fn deallocate_table(&mut self, _: NonNull<PageTable<Attributes>>) {}
+
+    fn physical_to_virtual(&self, pa: PhysicalAddress) -> NonNull<PageTable<Attributes>> {
+        // Everything is mapped at its own address, and a table is never at 0.
+        NonNull::new(pa.0 as *mut _).unwrap_or(NonNull::dangling())
+    }
+}
+
+unsafe extern "C" {
+    static __image_start: u8;
+    static __text_end: u8;
+    static __rodata_end: u8;
+    static __guard0_start: u8;
+    static __guard0_end: u8;
+    static __guard1_start: u8;
+    static __guard1_end: u8;
+    static __image_end: u8;
+}
+
+fn at(symbol: *const u8) -> HostPhysAddr {
+    HostPhysAddr::at(symbol as u64)
+}
+
+/// Where the image lies, .bss and stacks included.
+pub fn image() -> HostRange {
+    HostRange::between(at(&raw const __image_start), at(&raw const __image_end))
+}
+
+const BASE: Attributes = Attributes::VALID.union(Attributes::ACCESSED).union(Attributes::USER_RES1);
+const NORMAL: Attributes = BASE.union(Attributes::INNER_SHAREABLE);
+const TEXT: Attributes = NORMAL.union(Attributes::READ_ONLY);
+const CONSTANTS: Attributes = TEXT.union(Attributes::XN);
+const DATA: Attributes = NORMAL.union(Attributes::XN);
+const DEVICE: Attributes = BASE.union(Attributes::XN).union(Attributes::ATTRIBUTE_INDEX_1);
+
+/// MAIR_EL2: 0 is normal write-back memory, 1 is Device-nGnRE.
+const MAIR: u64 = 0xff | 0x04 << 8;
+/// SCTLR_EL2: RES1 bits, MMU, caches, stack alignment, and nothing writable is executable.
+const SCTLR: u64 = 0x30c5_0830 | 1 | 1 << 2 | 1 << 3 | 1 << 12 | 1 << 19;
+
+/// Something could not be mapped.
+#[derive(Debug)]
+pub(super) struct MapFailed(pub HostRange);
+
+/// The tables while they are being built.
+pub(super) struct Builder {
+    mapping: Mapping<Pool, El2>,
+}
+
+impl Builder {
+    /// Tables with the image in them.
+    pub(super) fn new() -> Result<Self, MapFailed> {
+        let mut builder = Self { mapping: Mapping::new(Pool { used: 0 }, 0, El2) };
+        let between = |from: *const u8, to: *const u8| HostRange::between(at(from), at(to));
+        let text = between(&raw const __image_start, &raw const __text_end);
+        let constants = between(&raw const __text_end, &raw const __rodata_end);
+        let data = between(&raw const __rodata_end, &raw const __guard0_start);
+        let stack = between(&raw const __guard0_end, &raw const __guard1_start);
+        let fault_stack = between(&raw const __guard1_end, &raw const __image_end);
+        builder.map(text, TEXT)?;
+        builder.map(constants, CONSTANTS)?;
+        for range in [data, stack, fault_stack] {
+            builder.map(range, DATA)?;
+        }
+        Ok(builder)
+    }
+
+    /// A bank of RAM, or a part of one, without what the image takes of it.
+    pub(super) fn ram(&mut self, bank: HostRange) -> Result<(), MapFailed> {
+        let image = image();
+        if !bank.overlaps(&image) {
+            return self.map(bank, DATA);
+        }
+        let below = HostRange::between(bank.start(), image.start());
+        let above = HostRange::between(image.end(), bank.end());
+        [below, above].into_iter().filter(|part| !part.is_empty()).try_for_each(|part| self.map(part, DATA))
+    }
+
+    /// A device's registers.
+    pub(super) fn device(&mut self, range: HostRange) -> Result<(), MapFailed> {
+        self.map(range.align_out(crate::addr::PAGE_SIZE), DEVICE)
+    }
+
+    fn map(&mut self, range: HostRange, attributes: Attributes) -> Result<(), MapFailed> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let region = MemoryRegion::new(range.start().raw() as usize, range.end().raw() as usize);
+        self.mapping
+            .map_range(&region, PhysicalAddress(region.start().0), attributes, Constraints::empty())
+            .map_err(|_| MapFailed(range))
+    }
+
+    /// Turns the MMU and the caches on with these tables, for good.
+    pub(super) fn enable(self) {
+        let root = self.mapping.root_address().0 as u64;
+        core::mem::forget(self.mapping);
+        let parange = (read!("ID_AA64MMFR0_EL1") & 0xf).min(5);
+        // 48-bit addresses, 4 KiB granule, walks write-back and inner shareable; bits 31 and 23 are RES1.
+        let tcr = 1 << 31 | 1 << 23 | parange << 16 | 0b11 << 12 | 0b01 << 10 | 0b01 << 8 | (64 - 48);
+        // The tables were written with the caches off, and boot.s left no stale line over the image.
+        op!("dsb sy");
+        write!("MAIR_EL2", MAIR);
+        write!("TCR_EL2", tcr);
+        write!("TTBR0_EL2", root);
+        super::isb();
+        op!("tlbi alle2");
+        op!("dsb nsh");
+        super::isb();
+        write!("SCTLR_EL2", SCTLR);
+        super::isb();
+    }
+}

@@ -1,0 +1,259 @@
+//! The steps of boot that touch the machine, for `main.rs` to put in order.
+
+use super::context::Resident;
+use super::gic::v3;
+use super::sys::read;
+use super::{cpu::Cpu, el2, fault, mmu, timer, uart};
+use crate::addr::{Address, HostRange};
+use crate::fdt::{self, Gic, Platform};
+use crate::problem;
+use crate::problem::Problem;
+use crate::trng::Entropy;
+use core::fmt;
+
+unsafe extern "C" {
+    static __vectors: u8;
+}
+
+/// `[mz  seconds.micros]` by the system counter, which starts with the machine.
+pub struct Stamp;
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ticks, hz) = (timer::now().0, timer::frequency());
+        let micros = ticks % hz * 1_000_000 / hz;
+        write!(f, "[mz {:>5}.{micros:06}]", ticks / hz)
+    }
+}
+
+/// Writes to the console and waits until it is out: for boot, when nobody else wants the CPU.
+pub fn print(text: &str) {
+    uart::put_all(text.as_bytes());
+}
+
+/// Step: vectors that say what went wrong, then every other EL2 register.
+pub fn init_cpu() {
+    super::sys::write!("VBAR_EL2", &raw const __vectors as u64);
+    super::isb();
+    el2::init_cpu();
+}
+
+/// Step: finds the device tree. `x0` is what the loader passed; an ELF loader passes 0 and leaves the tree
+/// at the start of RAM, 2 MiB below the image.
+///
+/// # Safety
+/// Called once, by the boot CPU with the MMU off: nobody else has a reference to the tree's memory.
+pub unsafe fn tree(x0: u64) -> Option<&'static mut [u8]> {
+    /// Enough of a header to know the size.
+    const HEADER: usize = 40;
+    let at = if x0 != 0 { x0 } else { super::image().start().raw().checked_sub(2 << 20)? };
+    if at & 7 != 0 {
+        return None;
+    }
+    // SAFETY: the loader said that a tree is there; only its header is looked at before the magic is known.
+    let header = unsafe { core::slice::from_raw_parts(at as *const u8, HEADER) };
+    let size = fdt::total_size(header)?;
+    // SAFETY: a tree of this size is there, and by the contract nobody else has a reference to it.
+    Some(unsafe { core::slice::from_raw_parts_mut(at as *mut u8, size) })
+}
+
+/// Step: the console, if the tree names a port that we drive; and how to reach the firmware.
+pub fn open_console(platform: &Platform<'_>) -> bool {
+    fault::set_conduit(platform.psci.map(|psci| psci.conduit));
+    // SAFETY: the tree gives the port's address, and `enable_mmu` maps it as device memory.
+    platform.uart.as_ref().is_some_and(|uart| unsafe { uart::open(uart) })
+}
+
+/// Turns the machine off through the firmware, at whatever exception level we are.
+pub fn give_up() -> ! {
+    fault::off()
+}
+
+/// Step: our own translation: RAM, devices, the image with W^X.
+///
+/// # Errors
+/// E0131: the machine's memory does not fit the tables.
+pub fn enable_mmu(platform: &Platform<'_>) -> Result<(), Problem> {
+    let failed = |mmu::MapFailed(range): mmu::MapFailed| problem!("E0131", ("memory {range}"); ("EL2 cannot map it"); ("RAM and devices lie below 2^48 and do not overlap"));
+    let mut tables = mmu::Builder::new().map_err(failed)?;
+    for bank in &platform.ram {
+        // What the firmware marked no-map stays out: not even speculation may touch it.
+        let holes = platform.reserved.iter().filter(|hole| hole.no_map).map(|hole| hole.range);
+        for part in without(*bank, holes) {
+            tables.ram(part).map_err(failed)?;
+        }
+    }
+    for device in devices(platform) {
+        tables.device(device).map_err(failed)?;
+    }
+    tables.enable();
+    Ok(())
+}
+
+/// The parts of `bank` outside of `holes`; the fixed size is that of the tree's reserved ranges.
+fn without(bank: HostRange, holes: impl Iterator<Item = HostRange>) -> heapless::Vec<HostRange, 65> {
+    let mut parts = heapless::Vec::new();
+    let _ = parts.push(bank);
+    for hole in holes {
+        let hole = hole.align_out(crate::addr::PAGE_SIZE);
+        let mut kept = heapless::Vec::new();
+        for part in parts {
+            if !hole.overlaps(&part) {
+                let _ = kept.push(part);
+                continue;
+            }
+            for rest in
+                [HostRange::between(part.start(), hole.start()), HostRange::between(hole.end(), part.end())]
+            {
+                if !rest.is_empty() {
+                    let _ = kept.push(rest);
+                }
+            }
+        }
+        parts = kept;
+    }
+    parts
+}
+
+/// The device registers that EL2 uses.
+fn devices(platform: &Platform<'_>) -> impl Iterator<Item = HostRange> {
+    let mut ranges: heapless::Vec<HostRange, 16> = heapless::Vec::new();
+    let mut add = |range: HostRange| {
+        let _ = ranges.push(range);
+    };
+    if let Some(uart) = &platform.uart {
+        add(uart.range);
+    }
+    platform.rtc.into_iter().for_each(&mut add);
+    match &platform.gic {
+        Gic::V3 { dist, redistributors, .. } => {
+            add(*dist);
+            redistributors.iter().copied().for_each(&mut add);
+        }
+        Gic::V2 { dist, cpu, hyp, vcpu } => {
+            [Some(*dist), Some(*cpu), *hyp, *vcpu].into_iter().flatten().for_each(&mut add);
+        }
+        Gic::None => {}
+    }
+    ranges.into_iter()
+}
+
+/// Step: this CPU's interrupt controller, timers and console interrupt.
+///
+/// # Errors
+/// E0132: the machine has no interrupt controller that we drive.
+pub fn cpu(platform: &Platform<'_>) -> Result<Cpu, Problem> {
+    let Gic::V3 { dist, redistributors, .. } = &platform.gic else {
+        return Err(
+            problem!("E0132", ("/ interrupt controller"); ("no GICv3"); ("Mezzanine needs a GICv3 so far: on QEMU, gic-version=3")),
+        );
+    };
+    let affinity = read!("MPIDR_EL1") & 0xff_00ff_ffff;
+    // SAFETY: the tree says that a GICv3 is there, and `enable_mmu` mapped it.
+    let gic = unsafe { v3::Gic::new(*dist, redistributors, affinity, true) }.ok_or_else(|| {
+        problem!("E0133", ("/intc reg"); ("no redistributor for CPU {affinity:#x}"); ("One GICR frame for each CPU"))
+    })?;
+    let console_irq = platform.uart.as_ref().and_then(|uart| uart.interrupt);
+    if let Some(irq) = console_irq {
+        gic.enable_spi(irq, affinity);
+    }
+    uart::start();
+    let mut entropy = Entropy::default();
+    if !platform.rng_seed.is_empty() {
+        entropy.seed(platform.rng_seed);
+        entropy.seed(&platform.kaslr_seed.unwrap_or(0).to_le_bytes());
+        entropy.seed(&timer::now().0.to_le_bytes());
+    }
+    Ok(Cpu {
+        gic,
+        resident: Resident::default(),
+        hcr: el2::hcr::RW,
+        console_irq,
+        conduit: platform.psci.map(|psci| psci.conduit),
+        affinities: platform.cpus.iter().map(|cpu| cpu.affinity).collect(),
+        entropy,
+    })
+}
+
+impl Cpu {
+    /// List registers and priority bits of the vGIC hardware.
+    pub fn vgic_hardware(&self) -> (u8, u8) {
+        (self.gic.list_registers(), self.gic.priority_bits())
+    }
+}
+
+/// What every guest's HCR_EL2 starts with.
+pub fn guest_hcr() -> u64 {
+    el2::hcr::GUEST
+}
+
+/// MIDR_EL1 of this CPU.
+pub fn midr() -> u64 {
+    read!("MIDR_EL1")
+}
+
+/// The counter now.
+pub fn now() -> crate::machine::Ticks {
+    timer::now()
+}
+
+/// Seconds since 1970 by the machine's PL031, or 0 without one.
+pub fn wall_clock(platform: &Platform<'_>) -> u64 {
+    // SAFETY: the tree says that a PL031 is there, and `enable_mmu` mapped it; RTCDR is its first register.
+    platform.rtc.map_or(0, |rtc| u64::from(unsafe { (rtc.start().raw() as *const u32).read_volatile() }))
+}
+
+/// A piece of memory as bytes: a boot module, which stays reserved.
+///
+/// # Safety
+/// The range is RAM that EL2 maps, and nobody writes to it any more.
+pub unsafe fn bytes(range: HostRange) -> &'static [u8] {
+    // SAFETY: the caller says so.
+    unsafe { core::slice::from_raw_parts(range.start().raw() as *const u8, range.size() as usize) }
+}
+
+macro_rules! id_group {
+    ($array:ident; $($crm:literal)*) => { $(
+        id_group!(@row $array, $crm, 0 1 2 3 4 5 6 7);
+    )* };
+    (@row $array:ident, $crm:literal, $($op2:literal)*) => { $(
+        $array[$crm * 8 + $op2] = read!(concat!("S3_0_C0_C", $crm, "_", $op2));
+    )* };
+}
+
+/// The ID registers of this CPU: op0 = 3, op1 = 0, CRn = 0, by CRm * 8 + op2.
+pub fn id_registers() -> [u64; 64] {
+    let mut ids = [0; 64];
+    // CRm 0 holds MIDR and its kin: not for this table, and not all allocated. The others at least read as zero.
+    id_group!(ids; 1 2 3 4 5 6 7);
+    ids
+}
+
+/// EL2 features that matter here, in a few words.
+pub struct Features;
+
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mmfr0, mmfr1, mmfr2) =
+            (read!("ID_AA64MMFR0_EL1"), read!("ID_AA64MMFR1_EL1"), read!("S3_0_C0_C7_2"));
+        let bits = [32, 36, 40, 42, 44, 48, 52][(mmfr0 & 0xf).min(6) as usize];
+        write!(f, "{bits}-bit addresses, VMID{}", if mmfr1 >> 4 & 0xf >= 2 { 16 } else { 8 })?;
+        for (present, name) in [
+            (mmfr1 >> 8 & 0xf != 0, "VHE"),
+            (mmfr2 >> 40 & 0xf != 0, "FWB"),
+            (mmfr0 >> 56 & 0xf != 0, "FGT"),
+            (mmfr0 >> 60 & 0xf != 0, "ECV"),
+        ] {
+            if present {
+                write!(f, " {name}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bits of a physical address, at most 48, and whether VMIDs have 16 bits.
+pub fn address_sizes() -> (u8, bool) {
+    let bits = [32, 36, 40, 42, 44, 48][(read!("ID_AA64MMFR0_EL1") & 0xf).min(5) as usize];
+    (bits, read!("ID_AA64MMFR1_EL1") >> 4 & 0xf >= 2)
+}

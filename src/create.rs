@@ -1,0 +1,264 @@
+//! Makes a VM of its configuration: memory, Stage 2, devices, kernel, vCPUs.
+//!
+//! Everything that can fail does so here, before the VM is part of the world.
+
+use crate::addr::{Address, BLOCK_1G, BLOCK_2M, GuestPhysAddr, GuestRange, HostRange};
+use crate::config::VmConfig;
+use crate::fdt::guest::{GuestMachine, write};
+use crate::guest::{Layout, load};
+use crate::idregs::{IdRegs, View};
+use crate::machine::{Machine, Ticks};
+use crate::map::{self, GicVersion};
+use crate::memory::Memory;
+use crate::problem;
+use crate::problem::Problem;
+use crate::ram::GuestRam;
+use crate::stage2::{Geometry, PagePool, Rights, Stage2};
+use crate::vcpu::{Vcpu, VcpuId, VmId};
+use crate::vdev::pl011::Pl011;
+use crate::vdev::pl031::Pl031;
+use crate::vdev::vgic::{Vgic, VgicConfig};
+use crate::vdev::virtio::EmptySlots;
+use crate::vdev::{Bus, Region};
+use crate::vm::{Parts, Vm};
+use crate::vmid::{Assigned, Vmids};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use spin::Mutex;
+
+/// Shared peripheral interrupts that a guest's GIC has: `virt` devices use less than 64.
+const SPIS: u16 = 64;
+
+/// How a VM starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// Where its first vCPU begins.
+    pub entry: u64,
+    /// The device tree.
+    pub x0: u64,
+}
+
+/// A VM that is ready to run.
+pub struct Made {
+    /// It.
+    pub vm: Arc<Vm>,
+    /// How it starts.
+    pub start: Start,
+}
+
+/// What the machine has for guests: the same for all VMs.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// List registers.
+    pub lists: u8,
+    /// Priority bits of a guest's GIC.
+    pub priority_bits: u8,
+    /// Bits of a physical address.
+    pub pa_bits: u8,
+    /// 16-bit VMIDs.
+    pub vmid16: bool,
+    /// ID registers that all CPUs have in common.
+    pub ids: [u64; 64],
+    /// MIDR_EL1.
+    pub midr: u64,
+    /// What every vCPU's HCR_EL2 starts with.
+    pub hcr: u64,
+    /// Seconds since 1970 at `boot`.
+    pub wall_clock: u64,
+    /// When the clock was read.
+    pub boot: Ticks,
+}
+
+/// Makes VMs out of the machine's memory.
+pub struct Maker<'a, M> {
+    machine: &'a mut M,
+    memory: Memory,
+    pages: PagePool,
+    vmids: Vmids,
+    host: Host,
+    made: u16,
+}
+
+impl<'a, M: Machine> Maker<'a, M> {
+    /// A maker with all of `memory` to give.
+    ///
+    /// # Safety
+    /// `memory` holds only RAM that is mapped writable at its own address and that nobody else uses.
+    #[allow(unsafe_code, reason = "hands on the promise of its caller")]
+    pub unsafe fn new(machine: &'a mut M, memory: Memory, host: Host) -> Self {
+        let vmids = Vmids::new(if host.vmid16 { 16 } else { 8 });
+        // SAFETY: the caller's promise is the one that the pool asks for; no other memory ever gets in.
+        let pages = unsafe { PagePool::new() };
+        Self { machine, memory, pages, vmids, host, made: 0 }
+    }
+
+    /// Makes one VM.
+    ///
+    /// # Errors
+    /// E0320 to E0323, and what [`Layout::plan`] and [`load`] find wrong with its images.
+    pub fn make(&mut self, config: &VmConfig<'_>) -> Result<Made, Problem> {
+        let id = VmId(self.made);
+        let begun = self.machine.now();
+        let gic = config.gic.unwrap_or(GicVersion::V3);
+        if gic == GicVersion::V2 {
+            return Err(
+                problem!("E0323", ("vm.{} gic", config.name); ("this host cannot show a GICv2 yet"); ("Use gic = 3")),
+            );
+        }
+        let ram = self.memory_for(config)?;
+        let layout = Layout::plan(config, ram.range())?;
+        for (_, chunk) in ram.chunks() {
+            self.machine.scrub(chunk);
+        }
+        let stage2 = self.translation(config, &ram)?;
+        let mpidrs: Vec<u64> = (0..config.vcpus).map(|n| map::mpidr(n, gic)).collect();
+        let seed = self.seed();
+        let tree = write(&GuestMachine {
+            name: &config.name,
+            mpidrs: &mpidrs,
+            ram: &[ram.range()],
+            gic,
+            initrd: layout.initrd,
+            bootargs: &config.cmdline,
+            seed,
+            cpu_compatible: "arm,armv8",
+        });
+        put(&ram, config, layout.tree.start(), &tree)?;
+        load(config, &layout, &mut |at, bytes| put(&ram, config, at, bytes))?;
+        for written in [Some(GuestRange::between(ram.range().start(), layout.kernel.end())), layout.initrd]
+            .into_iter()
+            .flatten()
+        {
+            if let Ok(pieces) = ram.host_ranges(written) {
+                pieces.for_each(|piece| self.machine.publish(piece));
+            }
+        }
+        let vcpus =
+            mpidrs.iter().enumerate().map(|(n, mpidr)| self.vcpu(id, n as u16, *mpidr, &stage2)).collect();
+        let vgic = Vgic::new(VgicConfig {
+            version: gic,
+            mpidrs,
+            spis: SPIS,
+            lists: self.host.lists,
+            priority_bits: self.host.priority_bits,
+        });
+        let (bus, uart) = self.devices(config)?;
+        let ids = IdRegs::new(
+            &self.host.ids,
+            View { ipa_bits: IPA_BITS.min(self.host.pa_bits), gic_system_registers: gic == GicVersion::V3 },
+        );
+        log::info!(
+            "vm {}: {} vCPU(s), {} MiB at {}, kernel {} bytes, {} KiB of tables, ready after {} us",
+            config.name,
+            config.vcpus,
+            ram.range().size() >> 20,
+            ram.range(),
+            config.kernel.len(),
+            stage2.pages() * 4,
+            (self.machine.now().0 - begun.0) * 1_000_000 / self.machine.frequency()
+        );
+        self.made += 1;
+        let start = Start { entry: layout.entry.raw(), x0: layout.tree.start().raw() };
+        let name = config.name.clone();
+        Ok(Made {
+            vm: Arc::new(Vm::new(Parts { id, name, ram, stage2, bus, uart, vgic, ids, vcpus })),
+            start,
+        })
+    }
+
+    /// Says where the machine's memory went.
+    pub fn report(&self, image: HostRange) {
+        log::info!(
+            "memory: EL2 uses {} KiB and {} KiB a VM; {} MiB free",
+            image.size() >> 10,
+            self.pages.held() * 4 / u64::from(self.made.max(1)),
+            self.memory.free() >> 20
+        );
+    }
+
+    /// The VM's RAM: in one piece where there is one, for the largest blocks of Stage 2.
+    fn memory_for(&mut self, config: &VmConfig<'_>) -> Result<GuestRam, Problem> {
+        let align = if config.memory >= BLOCK_1G { BLOCK_1G } else { BLOCK_2M };
+        let chunk = self
+            .memory
+            .take(config.memory, align)
+            .or_else(|| self.memory.take(config.memory, BLOCK_2M))
+            .ok_or_else(|| {
+                let largest = self.memory.largest(BLOCK_2M).map_or(0, |range| range.size() >> 20);
+                problem!("E0320", ("vm.{} memory", config.name);
+                    ("{} MiB are not free in one piece", config.memory >> 20); ("Use at most {largest} MiB"))
+            })?;
+        // SAFETY: `new`'s caller promised what `memory` is, and `take` that it is nobody else's now.
+        #[allow(unsafe_code, reason = "the memory becomes the VM's here")]
+        Ok(unsafe { GuestRam::new(map::RAM_BASE, &[chunk]) })
+    }
+
+    fn translation(&mut self, config: &VmConfig<'_>, ram: &GuestRam) -> Result<Stage2, Problem> {
+        let no_memory = |name: &str| problem!("E0321", ("vm.{name}"); ("no memory left for its translation tables"); ("Give the machine more RAM, or the VM less"));
+        let geometry = Geometry {
+            ipa_bits: IPA_BITS.min(self.host.pa_bits),
+            pa_bits: self.host.pa_bits,
+            vmid16: self.host.vmid16,
+        };
+        // VMs are made once so far, and none gives its VMID up: a generation ends only when all are in use.
+        let Some((Assigned { vmid, .. }, _)) = self.vmids.assign(Assigned::NONE, &[]) else {
+            return Err(problem!("E0325", ("vm.{}", config.name); ("no VMID is left"); ("Fewer VMs")));
+        };
+        let mut pages = self.pages.with(&mut self.memory);
+        let mut stage2 = Stage2::new(geometry, vmid, &mut pages).ok_or_else(|| no_memory(&config.name))?;
+        for (at, chunk) in ram.chunks() {
+            let flush =
+                stage2.map(at, chunk, Rights::Ram, &mut pages).map_err(|_| no_memory(&config.name))?;
+            self.machine.flush(flush);
+        }
+        // An earlier owner of this VMID may have left translations behind; so may the firmware.
+        self.machine.flush(crate::stage2::Flush::Vm { vttbr: stage2.vttbr() });
+        Ok(stage2)
+    }
+
+    fn vcpu(&self, vm: VmId, n: u16, mpidr: u64, stage2: &Stage2) -> Vcpu {
+        let mut vcpu = Vcpu::new(vm, VcpuId(n));
+        vcpu.mpidr = mpidr;
+        vcpu.midr = self.host.midr;
+        vcpu.hcr = self.host.hcr;
+        vcpu.vttbr = stage2.vttbr();
+        vcpu.vtcr = stage2.vtcr();
+        vcpu.cntvoff = 0;
+        vcpu
+    }
+
+    /// Random numbers for the guest's tree, where the machine has them.
+    fn seed(&mut self) -> Option<[u64; 5]> {
+        let mut seed = [0; 5];
+        for word in &mut seed {
+            *word = self.machine.random()?;
+        }
+        Some(seed)
+    }
+
+    fn devices(&self, config: &VmConfig<'_>) -> Result<(Bus, Arc<Mutex<Pl011>>), Problem> {
+        let uart = Arc::new(Mutex::new(Pl011::new()));
+        let clock = Pl031::new(self.machine.frequency(), self.host.wall_clock, self.host.boot);
+        let slots = GuestRange::new(map::VIRTIO_BASE, map::VIRTIO_STRIDE * u64::from(map::VIRTIO_COUNT))
+            .unwrap_or_default();
+        let regions = alloc::vec![
+            Region::new("pl011", map::UART, Some(map::UART_SPI), uart.clone()).console(),
+            Region::new("pl031", map::RTC, Some(map::RTC_SPI), Arc::new(Mutex::new(clock))).timed(),
+            Region::new("virtio-mmio", slots, None, Arc::new(Mutex::new(EmptySlots))),
+        ];
+        let bus = Bus::new(regions).map_err(|region| {
+            problem!("E0322", ("vm.{}", config.name); ("device {} overlaps another", region.name); ("This is a bug in the guest's map"))
+        })?;
+        Ok((bus, uart))
+    }
+}
+
+/// Bits of a guest-physical address, where the CPU has as many: a root of two tables at level 1.
+const IPA_BITS: u8 = 40;
+
+fn put(ram: &GuestRam, config: &VmConfig<'_>, at: GuestPhysAddr, bytes: &[u8]) -> Result<(), Problem> {
+    ram.write(at, bytes).map_err(|_| {
+        problem!("E0324", ("vm.{} memory", config.name);
+            ("{} bytes at {at} lie outside of it", bytes.len()); ("Give the VM more memory"))
+    })
+}

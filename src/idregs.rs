@@ -1,1 +1,0 @@
-//! ID registers as guests read them.

@@ -1,1 +1,0 @@
-//! Each CPU's loop.

@@ -1,0 +1,221 @@
+//! What a guest's calls and trapped registers do: PSCI, random numbers, system registers.
+
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use super::{CpuLoop, Next};
+use crate::addr::GuestPhysAddr;
+use crate::exit::SysReg;
+use crate::inject::Fault;
+use crate::machine::Machine;
+use crate::psci::{Entry, Request, affinity_state, status};
+use crate::smccc::{self, Call};
+use crate::sysreg::{self, Action, Identity, Sgi, timer};
+use crate::vcpu::{El1, Power, Vcpu};
+use crate::vdev::vgic::SgiGroup;
+use crate::vm::{Reason, Vm};
+use alloc::sync::Arc;
+
+/// HCR_EL2.TVM: writes of the Stage 1 registers trap.
+const HCR_TVM: u64 = 1 << 26;
+/// SCTLR_EL1.M and C: translation and data caches on.
+const SCTLR_CACHED: u64 = 1 | 1 << 2;
+
+impl<'w, M: Machine> CpuLoop<'w, M> {
+    /// HVC or SMC; the PC is past it.
+    #[inline]
+    pub(super) fn call(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, immediate: u16) -> Next {
+        match smccc::decode(&vcpu.regs, immediate) {
+            Call::Value(value) => {
+                smccc::answer(&mut vcpu.regs, value);
+                Next::Resume
+            }
+            Call::Values(values) => {
+                smccc::answer_all(&mut vcpu.regs, values);
+                Next::Resume
+            }
+            Call::Random(request) => {
+                let values = crate::trng::answer(request, &mut || self.machine.random());
+                smccc::answer_all(&mut vcpu.regs, values);
+                Next::Resume
+            }
+            Call::Power(request) => self.power(vm, vcpu, request),
+        }
+    }
+
+    fn power(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, request: Request) -> Next {
+        let result = match request {
+            Request::SystemOff => return Next::Stop(Reason::PoweredOff),
+            Request::SystemReset => return Next::Stop(Reason::Reset),
+            Request::CpuOff => return Next::Off,
+            Request::CpuSuspend => {
+                smccc::answer(&mut vcpu.regs, status::SUCCESS);
+                return self.block_unless_signalled(vm, vcpu);
+            }
+            Request::SystemSuspend { entry } => match self.suspend(vm, vcpu, entry) {
+                Ok(next) => return next,
+                Err(status) => status,
+            },
+            Request::CpuOn { target, entry } => self.cpu_on(vm, target, entry),
+            Request::AffinityInfo { target, level } => affinity_info(vm, target, level),
+        };
+        smccc::answer(&mut vcpu.regs, result);
+        Next::Resume
+    }
+
+    /// CPU_ON (DEN0022 5.6).
+    fn cpu_on(&mut self, vm: &Vm, target: u64, entry: Entry) -> u64 {
+        let Some(id) = vm.by_affinity(target) else { return status::INVALID_PARAMETERS };
+        if !vm.ram.range().contains(GuestPhysAddr::at(entry.point)) {
+            return status::INVALID_ADDRESS;
+        }
+        match vm.power_on(id, entry.point, entry.context) {
+            Some(vcpu) => {
+                self.admit(vcpu);
+                status::SUCCESS
+            }
+            None => status::ALREADY_ON,
+        }
+    }
+
+    /// SYSTEM_SUSPEND (DEN0022 5.20): waits, then begins anew at `entry`.
+    fn suspend(&mut self, vm: &Vm, vcpu: &mut Vcpu, entry: Entry) -> Result<Next, u64> {
+        if vm.slots().any(|(id, _)| id != vcpu.id && is_on(vm, id)) {
+            return Err(status::DENIED);
+        }
+        if !vm.ram.range().contains(GuestPhysAddr::at(entry.point)) {
+            return Err(status::INVALID_ADDRESS);
+        }
+        vcpu.resume_at = Some((entry.point, entry.context));
+        match self.block_unless_signalled(vm, vcpu) {
+            // The stint ends here in any case: the next one begins at `resume_at`.
+            Next::Resume => Ok(Next::Yield),
+            next => Ok(next),
+        }
+    }
+
+    /// A trapped MSR, MRS or system instruction.
+    pub(super) fn sysreg(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, access: SysReg) -> Next {
+        let value = match sysreg::lookup(access.reg, access.read) {
+            Action::Id(crm, op2) => vm.ids.get(crm, op2),
+            Action::Value(value) => value,
+            Action::Ignore => 0,
+            Action::Sgi(which) => {
+                let group = match which {
+                    Sgi::Sgi1 => SgiGroup::Group1,
+                    Sgi::Sgi0 | Sgi::Asgi1 => SgiGroup::Group0,
+                };
+                let kicks = vm.vgic.sgi(vcpu.id, group, vcpu.regs.x(access.rt));
+                self.kick(vm, Some(vcpu.id), kicks);
+                0
+            }
+            Action::Timer(reg) => {
+                let now = self.machine.now().0.wrapping_sub(vcpu.cntvoff);
+                if access.read {
+                    timer::read(&vcpu.physical_timer, reg, now)
+                } else {
+                    timer::write(&mut vcpu.physical_timer, reg, vcpu.regs.x(access.rt), now);
+                    self.physical_timer_changed(vm, vcpu);
+                    0
+                }
+            }
+            Action::Counter => self.machine.now().0.wrapping_sub(vcpu.cntvoff),
+            Action::Identity(Identity::Midr | Identity::Revidr) => vcpu.midr,
+            Action::Identity(Identity::Mpidr) => vcpu.mpidr,
+            Action::IccSre => 7,
+            Action::Icc => match self.interface(vm, vcpu, access) {
+                Some(value) => value,
+                None => return Next::Inject(Fault::Undefined { long: true }),
+            },
+            Action::SetWay => {
+                if !self.set_way(vm, vcpu) {
+                    return Next::Resume;
+                }
+                0
+            }
+            Action::Vm(reg) => {
+                let value = if access.read { self.machine.el1(vcpu, reg) } else { 0 };
+                if !access.read && !self.stage1_write(vm, vcpu, reg, vcpu.regs.x(access.rt)) {
+                    return Next::Resume;
+                }
+                value
+            }
+            Action::Undefined => return Next::Inject(Fault::Undefined { long: true }),
+        };
+        if access.read {
+            vcpu.regs.set_x(access.rt, value);
+        }
+        vcpu.regs.skip(4);
+        Next::Resume
+    }
+
+    /// A trapped register of the GIC's CPU interface: only ICC_DIR_EL1 traps, and that at times.
+    fn interface(&mut self, vm: &Vm, vcpu: &mut Vcpu, access: SysReg) -> Option<u64> {
+        /// ICC_DIR_EL1.
+        const DIR: crate::exit::SysRegId = crate::exit::SysRegId::new(3, 0, 12, 11, 1);
+        if access.reg != DIR || access.read {
+            return None;
+        }
+        self.machine.fold(vcpu);
+        let kicks =
+            vm.vgic.sync(vcpu.id, &mut vcpu.lists) | vm.vgic.deactivate(vcpu.id, vcpu.regs.x(access.rt));
+        self.kick(vm, Some(vcpu.id), kicks);
+        Some(0)
+    }
+
+    /// Cache maintenance by set and way: the first of a series flushes the VM's memory by address, and then
+    /// has the caches coming on watched. False while there is more to flush: the instruction is tried again.
+    fn set_way(&mut self, vm: &Vm, vcpu: &mut Vcpu) -> bool {
+        if vcpu.hcr & HCR_TVM != 0 {
+            return true;
+        }
+        if !self.flush_all(vm, vcpu) {
+            return false;
+        }
+        vcpu.hcr |= HCR_TVM;
+        true
+    }
+
+    /// A watched write of a Stage 1 register. Memory is flushed once more when the caches go on or off.
+    /// False while there is more to flush.
+    fn stage1_write(&mut self, vm: &Vm, vcpu: &mut Vcpu, reg: El1, value: u64) -> bool {
+        if reg == El1::Sctlr {
+            let cached = |sctlr: u64| sctlr & SCTLR_CACHED == SCTLR_CACHED;
+            let (before, after) = (cached(self.machine.el1(vcpu, El1::Sctlr)), cached(value));
+            if before != after && !self.flush_all(vm, vcpu) {
+                return false;
+            }
+            if after {
+                vcpu.hcr &= !HCR_TVM;
+            }
+        }
+        self.machine.set_el1(vcpu, reg, value);
+        true
+    }
+
+    /// One step of flushing the VM's memory; true when that was the last.
+    fn flush_all(&mut self, vm: &Vm, vcpu: &mut Vcpu) -> bool {
+        let from = vcpu.flush.unwrap_or(vm.ram.range().start());
+        vcpu.flush = self.flush_step(vm, from);
+        vcpu.flush.is_none()
+    }
+}
+
+/// Whether a vCPU is anything but off.
+fn is_on(vm: &Vm, id: crate::vcpu::VcpuId) -> bool {
+    // Whoever is not parked runs, or is about to.
+    vm.slot(id).is_some_and(|slot| slot.parked.lock().as_ref().is_none_or(|vcpu| vcpu.power != Power::Off))
+}
+
+/// AFFINITY_INFO (DEN0022 5.7): on if any of those meant is.
+fn affinity_info(vm: &Vm, target: u64, level: u8) -> u64 {
+    let mut found = false;
+    for (id, mpidr) in vm.vcpus() {
+        if Request::matches(target, level, mpidr) {
+            if is_on(vm, id) {
+                return affinity_state::ON;
+            }
+            found = true;
+        }
+    }
+    if found { affinity_state::OFF } else { status::INVALID_PARAMETERS }
+}

@@ -1,0 +1,292 @@
+//! `handle(exit) -> Next`: what each exit of a guest leads to.
+
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use super::{CpuLoop, Next};
+use crate::addr::{Address, GuestPhysAddr};
+use crate::exit::{Abort, Exit, Mmio, Trap};
+use crate::inject::{self, Fault};
+use crate::machine::{Machine, Ticks};
+use crate::sched::Purpose;
+use crate::vcpu::{El1, Vcpu, VcpuId, VmId};
+use crate::vdev::vgic::{Frame, Outcome};
+use crate::vdev::{Access, AccessError, MmioDevice, Region};
+use crate::vm::{Reason, Vm, event};
+use alloc::sync::Arc;
+
+impl<'w, M: Machine> CpuLoop<'w, M> {
+    /// What an exit leads to; whatever can be done at once has been.
+    pub(super) fn handle(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, exit: Exit) -> Next {
+        match exit {
+            Exit::Mmio(mmio) => self.mmio(vm, vcpu, mmio),
+            Exit::Hvc(imm) => self.call(vm, vcpu, imm),
+            Exit::SysReg(access) => self.sysreg(vm, vcpu, access),
+            Exit::Irq => {
+                if self.interrupts(Some(vcpu)) {
+                    Next::Yield
+                } else {
+                    Next::Resume
+                }
+            }
+            Exit::Wfi(trap) => self.wfi(vm, vcpu, trap),
+            Exit::Wfe(trap) => {
+                if condition_fails(vcpu, trap) {
+                    return Next::Resume;
+                }
+                vcpu.regs.skip(trap.instruction_bytes());
+                Next::Yield
+            }
+            Exit::Smc(imm) => {
+                // Unlike HVC, a trapped SMC has not been executed: its return address is itself.
+                vcpu.regs.skip(4);
+                self.call(vm, vcpu, imm)
+            }
+            Exit::DataAbort(abort) | Exit::InstructionAbort(abort) => self.abort(vm, abort, exit),
+            Exit::Undefined(trap) => {
+                if condition_fails(vcpu, trap) {
+                    return Next::Resume;
+                }
+                fault(exit)
+            }
+            Exit::SError => Next::Stop(Reason::SystemError),
+            Exit::Unknown(_) => Next::Stop(Reason::Unexpected(exit)),
+        }
+    }
+
+    /// WFI: blocks unless an interrupt would be signalled at once.
+    fn wfi(&mut self, vm: &Vm, vcpu: &mut Vcpu, trap: Trap) -> Next {
+        if condition_fails(vcpu, trap) {
+            return Next::Resume;
+        }
+        vcpu.regs.skip(trap.instruction_bytes());
+        self.block_unless_signalled(vm, vcpu)
+    }
+
+    /// Blocks unless the CPU interface has something to signal (PSTATE.I does not matter to WFI).
+    pub(super) fn block_unless_signalled(&mut self, vm: &Vm, vcpu: &mut Vcpu) -> Next {
+        self.machine.fold(vcpu);
+        if vm.vgic.attention(vcpu.id) {
+            self.sync(vm, vcpu);
+        }
+        if vm.vgic.signals(vcpu.id, &vcpu.lists) { Next::Resume } else { Next::Block }
+    }
+
+    /// An abort that no device answers: another CPU may be between break and make, else it is the guest's.
+    fn abort(&mut self, vm: &Vm, abort: Abort, exit: Exit) -> Next {
+        if abort.is_translation() && vm.stage2.lock().translate(abort.ipa).is_some() {
+            return Next::Resume;
+        }
+        fault(exit)
+    }
+
+    /// A load or store where no memory is.
+    fn mmio(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+        let outcome = if let Some((region, offset)) = vm.bus.find(mmio.ipa) {
+            self.device(vm, vcpu, &mmio, region, offset)
+        } else if let Some((frame, offset)) = vm.vgic.frame(mmio.ipa) {
+            match self.vgic(vm, vcpu, &mmio, frame, offset) {
+                Ok(outcome) => outcome,
+                Err(next) => return next,
+            }
+        } else {
+            Err(AccessError::NoRegister)
+        };
+        match outcome {
+            Ok(value) => {
+                if !mmio.write {
+                    vcpu.regs.set_x(mmio.reg, mmio.extend(value));
+                }
+                vcpu.regs.skip(mmio.abort.instruction_bytes());
+                Next::Resume
+            }
+            // A device's reserved offsets read as zero and ignore writes, as most manuals have it.
+            Err(AccessError::NoRegister) if vm.bus.find(mmio.ipa).is_some() => {
+                if !mmio.write {
+                    vcpu.regs.set_x(mmio.reg, 0);
+                }
+                vcpu.regs.skip(mmio.abort.instruction_bytes());
+                Next::Resume
+            }
+            Err(_) => self.abort(vm, mmio.abort, Exit::Mmio(mmio)),
+        }
+    }
+
+    /// An access to a device on the bus.
+    #[inline]
+    fn device(
+        &mut self,
+        vm: &'w Arc<Vm>,
+        vcpu: &Vcpu,
+        mmio: &Mmio,
+        region: &Region,
+        offset: u64,
+    ) -> Result<u64, AccessError> {
+        let at = Access { offset, size: mmio.size, now: self.machine.now() };
+        let (result, level, deadline) = {
+            let mut device = region.device.lock();
+            let result = if mmio.write {
+                device.write(at, vcpu.regs.x(mmio.reg) & mmio.size.mask()).map(|()| 0)
+            } else {
+                device.read(at)
+            };
+            (result, device.irq(), if mmio.write { device.deadline() } else { None })
+        };
+        if region.is_console {
+            self.uart_accessed(vm, vcpu.id, mmio.write, level);
+        } else {
+            self.line(vm, Some(vcpu.id), region, level);
+            if mmio.write && region.has_deadline {
+                self.timers.set(Purpose::Device(vm.id, region.index), deadline);
+                self.rearm();
+            }
+        }
+        result
+    }
+
+    /// After an access to the guest's serial port: what it put out goes to the line, what waits comes in.
+    #[inline]
+    fn uart_accessed(&mut self, vm: &'w Arc<Vm>, me: VcpuId, write: bool, mut level: bool) {
+        let shown = self.world.shown().is_some_and(|shown| Arc::ptr_eq(shown, vm));
+        if shown && write {
+            self.console.pump(&mut self.machine, vm);
+            level = vm.uart.lock().irq();
+        }
+        if shown && self.console.has_input() {
+            self.console.type_in(&mut self.machine, vm);
+            level = vm.uart.lock().irq();
+        }
+        if let Some(region) = vm.bus.console() {
+            self.line(vm, Some(me), region, level);
+        }
+    }
+
+    /// Bytes moved to or from a VM's serial port behind its back: its interrupt line may have changed.
+    pub(super) fn uart_changed(&mut self, vm: &Arc<Vm>, me: Option<VcpuId>) {
+        let level = vm.uart.lock().irq();
+        if let Some(region) = vm.bus.console() {
+            self.line(vm, me, region, level);
+        }
+    }
+
+    /// A device's interrupt line has this level now.
+    #[inline]
+    fn line(&mut self, vm: &Vm, me: Option<VcpuId>, region: &Region, level: bool) {
+        if let Some(spi) = region.spi
+            && region.level_changed(level)
+        {
+            let kicks = vm.vgic.set_spi(spi, level);
+            self.kick(vm, me, kicks);
+        }
+    }
+
+    /// A device's own deadline has come.
+    #[cold]
+    pub(super) fn device_timer(&mut self, vm: VmId, n: u16) {
+        let Some(vm) = self.world.vm(vm) else { return };
+        let Some(region) = vm.bus.regions().get(usize::from(n)) else { return };
+        let (level, deadline) = {
+            let mut device = region.device.lock();
+            device.advance(self.machine.now());
+            (device.irq(), device.deadline())
+        };
+        self.line(vm, None, region, level);
+        self.timers.set(Purpose::Device(vm.id, n), deadline.filter(|_| !level));
+    }
+
+    /// An access to the interrupt controller.
+    #[inline]
+    fn vgic(
+        &mut self,
+        vm: &Vm,
+        vcpu: &mut Vcpu,
+        mmio: &Mmio,
+        frame: Frame,
+        offset: u64,
+    ) -> Result<Result<u64, AccessError>, Next> {
+        let write = mmio.write.then(|| vcpu.regs.x(mmio.reg) & mmio.size.mask());
+        for _ in 0..3 {
+            match vm.vgic.access(vcpu.id, frame, offset, mmio.size, write, &mut vcpu.lists) {
+                Outcome::Done(value, kicks) => {
+                    self.kick(vm, Some(vcpu.id), kicks);
+                    return Ok(Ok(value));
+                }
+                Outcome::Refused(error) => return Ok(Err(error)),
+                Outcome::Fold => self.machine.fold(vcpu),
+                Outcome::Remote(other) => {
+                    // The PC stays: the access is tried again when the answer is in.
+                    if let Some(slot) = vm.slot(other) {
+                        slot.post(event::FOLD);
+                    }
+                    self.wake(vm, other);
+                    return Err(Next::Yield);
+                }
+            }
+        }
+        // Folded, and it still asks: the next entry syncs, and the access is tried again.
+        Err(Next::Resume)
+    }
+
+    /// Gives the guest an exception. Some reason to stop it if that can only go round in circles.
+    #[cold]
+    pub(super) fn inject(&mut self, vcpu: &mut Vcpu, fault: Fault) -> Option<Reason> {
+        let view = inject::El1View {
+            sctlr: self.machine.el1(vcpu, El1::Sctlr),
+            vbar: self.machine.el1(vcpu, El1::Vbar),
+        };
+        let delivery = inject::deliver(fault, vcpu.regs.pc, vcpu.regs.pstate, &view);
+        // A fetch that aborts at the very vector that its abort leads to never gets anywhere.
+        if matches!(fault, Fault::InstructionAbort { .. }) && delivery.pc == vcpu.regs.pc {
+            return Some(Reason::FaultLoop);
+        }
+        self.machine.set_el1(vcpu, El1::Elr, delivery.elr);
+        self.machine.set_el1(vcpu, El1::Spsr, delivery.spsr);
+        self.machine.set_el1(vcpu, El1::Esr, delivery.esr);
+        if let Some(far) = delivery.far {
+            self.machine.set_el1(vcpu, El1::Far, far);
+        }
+        vcpu.regs.pc = delivery.pc;
+        vcpu.regs.pstate = delivery.pstate;
+        None
+    }
+
+    /// The emulated physical timer was written, or its time may have come.
+    pub(super) fn physical_timer_changed(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+        let now = self.machine.now();
+        let guest_now = now.0.wrapping_sub(vcpu.cntvoff);
+        let fires = vcpu.physical_timer.fires(guest_now);
+        let kicks = vm.vgic.set_ppi(vcpu.id, crate::machine::ppi::PHYSICAL_TIMER, fires);
+        self.kick(vm, Some(vcpu.id), kicks);
+        let due = vcpu.physical_timer.due().filter(|_| !fires);
+        self.timers.set(Purpose::Vcpu(vm.id, vcpu.id), due.map(|at| Ticks(at.wrapping_add(vcpu.cntvoff))));
+        self.rearm();
+    }
+
+    /// The part of the VM's RAM that one step of a cache flush covers.
+    pub(super) fn flush_step(&mut self, vm: &Vm, from: GuestPhysAddr) -> Option<GuestPhysAddr> {
+        /// At 64-byte lines, some 8,000 instructions.
+        const STEP: u64 = 128 << 10;
+        let range = vm.ram.range();
+        let end = GuestPhysAddr::at(from.raw().saturating_add(STEP).min(range.end().raw()));
+        if let Ok(pieces) = vm.ram.host_ranges(crate::addr::GuestRange::between(from, end)) {
+            pieces.for_each(|piece| self.machine.publish(piece));
+        }
+        (end < range.end()).then_some(end)
+    }
+}
+
+/// What the architecture has for an exit that nothing serves.
+fn fault(exit: Exit) -> Next {
+    Fault::for_exit(&exit).map_or(Next::Stop(Reason::Unexpected(exit)), Next::Inject)
+}
+
+/// Skips a trapped AArch32 instruction whose condition fails: it was no more than a NOP.
+fn condition_fails(vcpu: &mut Vcpu, trap: Trap) -> bool {
+    if !vcpu.regs.is_aarch32() {
+        return false;
+    }
+    let fails = trap.condition().is_some_and(|cond| !vcpu.regs.condition_holds(cond));
+    if fails {
+        vcpu.regs.skip(trap.instruction_bytes());
+    }
+    fails
+}

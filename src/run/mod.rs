@@ -1,0 +1,419 @@
+//! Each CPU's loop: pick a vCPU, enter it, handle its exit.
+//!
+//! The loop owns the vCPU that it runs as an ordinary local. A vCPU that waits in WFI stays *resident*
+//! (its registers stay in this CPU) until another one is to run here: then it is put and parked.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | the loop, interrupts, blocking and waking |
+//! | `exits.rs` | `handle(exit) -> Next` |
+//! | `calls.rs` | what PSCI and the other calls do |
+//! | `report.rs` | what people read when a VM stops or stays silent |
+
+mod calls;
+mod exits;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use crate::console::Console;
+use crate::inject::Fault;
+use crate::machine::{IntId, Machine, Ticks, ppi};
+use crate::sched::{Purpose, RunQueue, SLICE_MS, Timers};
+use crate::vcpu::{CpuId, Power, Vcpu, VcpuId, VmId};
+use crate::vdev::vgic::Kicks;
+use crate::vm::{Reason, Vm, event};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use spin::Mutex;
+
+/// What the loop does after an exit.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Enter again.
+    Resume,
+    /// Let others run first; the PC decides whether the instruction is tried again.
+    Yield,
+    /// Wait for an interrupt.
+    Block,
+    /// Give the guest an exception, then enter again.
+    Inject(Fault),
+    /// The vCPU went off.
+    Off,
+    /// The VM ends.
+    Stop(Reason),
+}
+
+/// What all CPUs share.
+pub struct World {
+    vms: Vec<Arc<Vm>>,
+    queues: Vec<Mutex<RunQueue<Box<Vcpu>>>>,
+    /// VMs that have not stopped.
+    running: AtomicUsize,
+}
+
+impl World {
+    /// A world of these VMs on `cpus` CPUs, with no vCPU running yet.
+    pub fn new(vms: Vec<Arc<Vm>>, cpus: usize) -> Self {
+        let vcpus = vms.iter().map(|vm| vm.slots().count()).sum();
+        let running = AtomicUsize::new(vms.len());
+        Self { vms, queues: (0..cpus).map(|_| Mutex::new(RunQueue::new(vcpus))).collect(), running }
+    }
+
+    /// A VM by its place.
+    #[inline]
+    pub fn vm(&self, id: VmId) -> Option<&Arc<Vm>> {
+        self.vms.get(usize::from(id.0))
+    }
+
+    /// All VMs, in order.
+    pub fn vms(&self) -> &[Arc<Vm>] {
+        &self.vms
+    }
+
+    /// The VM whose screen the console shows.
+    pub fn shown(&self) -> Option<&Arc<Vm>> {
+        self.vms.iter().find(|vm| !vm.is_stopping()).or(self.vms.first())
+    }
+
+    /// The first VM that did not end as its guest wanted, and why.
+    pub fn failed(&self) -> Option<(&Arc<Vm>, Reason)> {
+        self.vms.iter().find_map(|vm| Some((vm, vm.stopped().filter(|reason| !reason.is_clean())?)))
+    }
+
+    /// Starts the first vCPU of a VM at `entry`, on `cpu`.
+    pub fn start(&self, vm: &Vm, entry: u64, x0: u64, cpu: CpuId) {
+        if let Some(vcpu) = vm.power_on(VcpuId(0), entry, x0) {
+            self.enqueue(vcpu, cpu);
+        }
+    }
+
+    fn enqueue(&self, vcpu: Box<Vcpu>, cpu: CpuId) {
+        if let Some(queue) = self.queues.get(usize::from(cpu.0)) {
+            queue.lock().push(vcpu);
+        }
+    }
+}
+
+/// One CPU's loop.
+pub struct CpuLoop<'w, M> {
+    machine: M,
+    world: &'w World,
+    id: CpuId,
+    console: Console,
+    timers: Timers,
+    /// When the running vCPU's slice ends, while somebody else waits.
+    slice_end: Option<Ticks>,
+    /// What the hypervisor's timer is set to.
+    armed: Option<Ticks>,
+}
+
+/// How a vCPU's stay on this CPU ended.
+enum Stint {
+    Yielded,
+    Blocked,
+    Off,
+}
+
+impl<'w, M: Machine> CpuLoop<'w, M> {
+    /// The loop of CPU `id`.
+    pub fn new(machine: M, world: &'w World, id: CpuId) -> Self {
+        Self {
+            machine,
+            world,
+            id,
+            console: Console::default(),
+            timers: Timers::default(),
+            slice_end: None,
+            armed: None,
+        }
+    }
+
+    /// Runs guests until every VM has stopped.
+    pub fn run(&mut self) {
+        for vm in self.world.vms() {
+            self.watch(vm.id);
+        }
+        while self.world.running.load(Ordering::Acquire) != 0 {
+            match self.next_runnable() {
+                Some(vcpu) => self.host(vcpu),
+                None => self.idle(),
+            }
+        }
+    }
+
+    /// The machine, once no guest runs any more.
+    pub fn into_machine(self) -> M {
+        self.machine
+    }
+
+    fn next_runnable(&mut self) -> Option<Box<Vcpu>> {
+        self.world.queues.get(usize::from(self.id.0))?.lock().pop()
+    }
+
+    fn others_wait(&self) -> bool {
+        self.world.queues.get(usize::from(self.id.0)).is_some_and(|queue| !queue.lock().is_empty())
+    }
+
+    /// Has the vCPU on this CPU until it must give it up: runs it, and waits with it while nobody else wants to run.
+    fn host(&mut self, mut vcpu: Box<Vcpu>) {
+        let Some(vm) = self.world.vm(vcpu.vm) else { return };
+        loop {
+            self.slice_end = None;
+            if self.others_wait() {
+                self.start_slice();
+            }
+            match self.stint(vm, &mut vcpu) {
+                Stint::Yielded if !self.others_wait() => continue,
+                Stint::Blocked if self.wait(vm, &mut vcpu) => continue,
+                Stint::Yielded => {
+                    self.put(vm, &mut vcpu);
+                    self.world.enqueue(vcpu, self.id);
+                }
+                Stint::Blocked => self.park_blocked(vm, vcpu),
+                Stint::Off => {
+                    self.put(vm, &mut vcpu);
+                    vcpu.power = Power::Off;
+                    if vm.park(vcpu) && vm.stop(Reason::AllOff) {
+                        self.stopped(vm, None, &Reason::AllOff);
+                    }
+                }
+            }
+            return;
+        }
+    }
+
+    /// Takes everything of the vCPU off this CPU.
+    fn put(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+        self.machine.put(vcpu);
+        let kicks = vm.vgic.unload(vcpu.id, &mut vcpu.lists);
+        self.kick(vm, Some(vcpu.id), kicks);
+    }
+
+    /// Puts a waiting vCPU aside, with a software timer in place of its own.
+    fn park_blocked(&mut self, vm: &Vm, mut vcpu: Box<Vcpu>) {
+        self.put(vm, &mut vcpu);
+        let id = vcpu.id;
+        self.timers.set(Purpose::Vcpu(vm.id, id), vcpu.next_deadline().map(Ticks));
+        vcpu.power = Power::Blocked;
+        vm.park(vcpu);
+        // Whoever left a message before the vCPU was there to be taken did not wake it.
+        if vm.vgic.attention(id) || vm.slot(id).is_some_and(|slot| slot.has_mail()) {
+            self.wake(vm, id);
+        }
+    }
+
+    /// Enters the vCPU again and again until it blocks, yields or goes off.
+    fn stint(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu) -> Stint {
+        let Some(slot) = vm.slot(vcpu.id) else { return Stint::Off };
+        if let Some((entry, x0)) = vcpu.resume_at.take() {
+            self.put(vm, vcpu);
+            vcpu.reset(entry, x0);
+            vm.vgic.reset_cpu(vcpu.id, &mut vcpu.lists);
+        }
+        loop {
+            let mail = slot.take();
+            if mail != 0 && self.read_mail(vm, vcpu, mail) {
+                return Stint::Off;
+            }
+            if vm.vgic.attention(vcpu.id) {
+                self.sync(vm, vcpu);
+            }
+            let exit = self.machine.enter(vcpu);
+            match self.handle(vm, vcpu, exit) {
+                Next::Resume => {}
+                Next::Inject(fault) => {
+                    if let Some(reason) = self.inject(vcpu, fault) {
+                        self.stop(vm, vcpu, reason);
+                    }
+                }
+                Next::Yield => return Stint::Yielded,
+                Next::Block => return Stint::Blocked,
+                Next::Off => return Stint::Off,
+                Next::Stop(reason) => self.stop(vm, vcpu, reason),
+            }
+        }
+    }
+
+    /// Handles messages; true if the vCPU is to be given up.
+    #[cold]
+    fn read_mail(&mut self, vm: &Vm, vcpu: &mut Vcpu, mail: u32) -> bool {
+        if mail & event::TIMER != 0 {
+            self.physical_timer_changed(vm, vcpu);
+        }
+        if mail & event::FOLD != 0 {
+            self.sync(vm, vcpu);
+        }
+        mail & event::STOP != 0
+    }
+
+    /// Takes back what the guest did with its list registers, and fills them anew.
+    #[inline]
+    pub(super) fn sync(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+        self.machine.fold(vcpu);
+        let kicks = vm.vgic.sync(vcpu.id, &mut vcpu.lists);
+        self.kick(vm, Some(vcpu.id), kicks);
+    }
+
+    /// Waits for something to run with the blocked `vcpu` still resident; false if another vCPU is to run here.
+    fn wait(&mut self, vm: &Vm, vcpu: &mut Vcpu) -> bool {
+        loop {
+            if self.world.running.load(Ordering::Acquire) == 0 || self.others_wait() {
+                return false;
+            }
+            let mail = vm.slot(vcpu.id).map_or(0, |slot| slot.take());
+            if mail != 0 {
+                if mail & event::STOP != 0 {
+                    // Left for the stint to find.
+                    if let Some(slot) = vm.slot(vcpu.id) {
+                        slot.post(event::STOP);
+                    }
+                    return true;
+                }
+                self.read_mail(vm, vcpu, mail);
+            }
+            if vm.vgic.attention(vcpu.id) {
+                self.sync(vm, vcpu);
+                if vm.vgic.signals(vcpu.id, &vcpu.lists) {
+                    return true;
+                }
+            }
+            self.idle_with(Some(vcpu));
+        }
+    }
+
+    /// Waits with nobody resident.
+    fn idle(&mut self) {
+        self.idle_with(None);
+    }
+
+    fn idle_with(&mut self, vcpu: Option<&mut Vcpu>) {
+        self.slice_end = None;
+        self.rearm();
+        self.machine.idle();
+        self.interrupts(vcpu);
+    }
+
+    /// Takes all pending physical interrupts; true if the running vCPU's slice is over.
+    fn interrupts(&mut self, mut vcpu: Option<&mut Vcpu>) -> bool {
+        let mut slice_over = false;
+        while let Some(id) = self.machine.irq_ack() {
+            match id {
+                ppi::VIRTUAL_TIMER => {
+                    let deliver = vcpu.as_deref().is_some_and(|vcpu| self.virtual_timer(vcpu, id));
+                    self.machine.irq_done(id, deliver);
+                }
+                ppi::HYP_TIMER => {
+                    self.machine.irq_done(id, false);
+                    slice_over |= self.timer_expired(vcpu.as_deref());
+                }
+                ppi::MAINTENANCE => {
+                    // The vGIC asked to hear of this moment: list registers ran low, or an end of interrupt had none.
+                    self.machine.irq_done(id, false);
+                    if let Some(vcpu) = vcpu.as_deref_mut()
+                        && let Some(vm) = self.world.vm(vcpu.vm)
+                    {
+                        self.sync(vm, vcpu);
+                    }
+                }
+                _ => {
+                    if Some(id) == self.machine.console_irq() {
+                        self.console_interrupt();
+                    }
+                    self.machine.irq_done(id, false);
+                }
+            }
+        }
+        slice_over
+    }
+
+    /// The resident vCPU's virtual timer fired: it is the guest's to end.
+    fn virtual_timer(&mut self, vcpu: &Vcpu, id: IntId) -> bool {
+        let Some(vm) = self.world.vm(vcpu.vm) else { return false };
+        let kicks = vm.vgic.raise_linked(vcpu.id, id);
+        self.kick(vm, Some(vcpu.id), kicks);
+        true
+    }
+
+    /// The hypervisor's own timer fired.
+    fn timer_expired(&mut self, vcpu: Option<&Vcpu>) -> bool {
+        let now = self.machine.now();
+        // Its line stays high until it is set anew.
+        self.armed = None;
+        self.machine.arm_timer(None);
+        while let Some(purpose) = self.timers.expired(now) {
+            match purpose {
+                Purpose::Vcpu(vm, id) => {
+                    if let Some(vm) = self.world.vm(vm) {
+                        if let Some(slot) = vm.slot(id) {
+                            slot.post(event::TIMER);
+                        }
+                        self.wake(vm, id);
+                    }
+                }
+                Purpose::Device(vm, n) => self.device_timer(vm, n),
+                Purpose::Watchdog(vm) => self.watchdog(vm, vcpu),
+            }
+        }
+        let over = self.slice_end.is_some_and(|end| now >= end);
+        if over {
+            self.slice_end = None;
+        }
+        self.rearm();
+        over && self.others_wait()
+    }
+
+    fn start_slice(&mut self) {
+        let slice = self.machine.frequency().wrapping_mul(SLICE_MS).wrapping_div(1000);
+        self.slice_end = Some(Ticks(self.machine.now().0.wrapping_add(slice)));
+        self.rearm();
+    }
+
+    /// Sets the hypervisor's timer to whatever comes first; does nothing if that is what it is set to.
+    fn rearm(&mut self) {
+        let first = match (self.slice_end, self.timers.next()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        if first != self.armed {
+            self.armed = first;
+            self.machine.arm_timer(first);
+        }
+    }
+
+    /// Somebody typed, or the line takes bytes again.
+    fn console_interrupt(&mut self) {
+        self.console.receive(&mut self.machine);
+        if let Some(shown) = self.world.shown() {
+            self.console.pump(&mut self.machine, shown);
+            self.console.type_in(&mut self.machine, shown);
+            self.uart_changed(shown, None);
+        }
+    }
+
+    /// Wakes the vCPUs that have something new; `me` is running here and looks for itself.
+    #[inline]
+    fn kick(&mut self, vm: &Vm, me: Option<VcpuId>, kicks: Kicks) {
+        if !kicks.is_empty() {
+            kicks.filter(|id| Some(*id) != me).for_each(|id| self.wake(vm, id));
+        }
+    }
+
+    /// Has a vCPU look at its mailbox: takes it out of its parking slot if it waits there.
+    fn wake(&mut self, vm: &Vm, id: VcpuId) {
+        if let Some(vcpu) = vm.take_blocked(id) {
+            self.timers.set(Purpose::Vcpu(vm.id, id), None);
+            self.admit(vcpu);
+        }
+    }
+
+    /// Puts a vCPU into this CPU's queue; whoever runs here now has a slice from here on.
+    fn admit(&mut self, vcpu: Box<Vcpu>) {
+        self.world.enqueue(vcpu, self.id);
+        if self.slice_end.is_none() {
+            self.start_slice();
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What people read when a VM stops, or stays silent.
+
+use super::CpuLoop;
+use crate::machine::{Machine, Ticks};
+use crate::sched::Purpose;
+use crate::vcpu::{Vcpu, VmId};
+use crate::vm::{Reason, Vm};
+use core::fmt;
+use core::sync::atomic::Ordering;
+
+/// How long a guest may be silent before somebody says where it is.
+const SILENCE_SECONDS: u64 = 10;
+
+/// The device or memory nearest to where a vCPU stands.
+struct Nearest<'a>(&'a Vm, u64);
+
+impl fmt::Display for Nearest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use crate::addr::GuestPhysAddr;
+        let at = GuestPhysAddr::at(self.1);
+        if self.0.ram.range().contains(at) {
+            write!(f, "in RAM {}", self.0.ram.range())
+        } else if let Some(region) = self.0.nearest(at) {
+            write!(f, "nearest device {} {}, RAM {}", region.name, region.range, self.0.ram.range())
+        } else {
+            write!(f, "RAM {}", self.0.ram.range())
+        }
+    }
+}
+
+impl<'w, M: Machine> CpuLoop<'w, M> {
+    /// Stops a VM and says so.
+    #[cold]
+    pub(super) fn stop(&mut self, vm: &Vm, vcpu: &mut Vcpu, reason: Reason) {
+        if vm.stop(reason.clone()) {
+            self.stopped(vm, Some(vcpu), &reason);
+        }
+    }
+
+    /// A VM has just stopped: tells people, and whoever waits for the last of them.
+    #[cold]
+    pub(super) fn stopped(&mut self, vm: &Vm, vcpu: Option<&Vcpu>, reason: &Reason) {
+        match vcpu {
+            Some(vcpu) if !reason.is_clean() => {
+                let regs = &vcpu.regs;
+                log::error!("vm {}: stopped, vCPU {}: {}", vm.name, vcpu.id.0, reason.as_str());
+                log::error!("  pc {:#x} pstate {:#x}, {}", regs.pc, regs.pstate, Nearest(vm, regs.pc));
+                if let Reason::Unexpected(exit) = reason {
+                    log::error!("  exit {exit:x?}");
+                }
+                for n in (0..31u8).step_by(4) {
+                    let row = [n, n + 1, n + 2, n + 3].map(|n| regs.x(n));
+                    log::error!("  x{n:<2} {:016x} {:016x} {:016x} {:016x}", row[0], row[1], row[2], row[3]);
+                }
+            }
+            _ => log::info!("vm {}: {}", vm.name, reason.as_str()),
+        }
+        for purpose in vm.slots().map(|(id, _)| Purpose::Vcpu(vm.id, id)) {
+            self.timers.set(purpose, None);
+        }
+        self.timers.set(Purpose::Watchdog(vm.id), None);
+        self.world.running.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Sees to it that a VM's silence is noticed.
+    pub(super) fn watch(&mut self, vm: VmId) {
+        let after = self.machine.frequency().wrapping_mul(SILENCE_SECONDS);
+        self.timers.set(Purpose::Watchdog(vm), Some(Ticks(self.machine.now().0.wrapping_add(after))));
+    }
+
+    /// Ten seconds have passed: a VM that has said nothing yet is reported, and watched on.
+    #[cold]
+    pub(super) fn watchdog(&mut self, vm: VmId, running: Option<&Vcpu>) {
+        let Some(vm) = self.world.vm(vm) else { return };
+        if vm.spoke.load(Ordering::Relaxed) || vm.is_stopping() {
+            return;
+        }
+        match running.filter(|vcpu| vcpu.vm == vm.id) {
+            Some(vcpu) => log::warn!(
+                "vm {}: nothing on its console for {SILENCE_SECONDS} s; vCPU {} at pc {:#x}, {}",
+                vm.name,
+                vcpu.id.0,
+                vcpu.regs.pc,
+                Nearest(vm, vcpu.regs.pc)
+            ),
+            None => {
+                let waits =
+                    vm.slots().find_map(|(id, slot)| Some((id, slot.parked.lock().as_ref()?.regs.pc)));
+                match waits {
+                    Some((id, pc)) => log::warn!(
+                        "vm {}: nothing on its console for {SILENCE_SECONDS} s; vCPU {} waits at pc {pc:#x}",
+                        vm.name,
+                        id.0
+                    ),
+                    None => {
+                        log::warn!(
+                            "vm {}: nothing on its console for {SILENCE_SECONDS} s; it waits to run",
+                            vm.name
+                        );
+                    }
+                }
+            }
+        }
+        self.watch(vm.id);
+        if let Some(shown) = self.world.shown() {
+            self.console.pump(&mut self.machine, shown);
+        }
+    }
+}

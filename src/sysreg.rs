@@ -1,1 +1,0 @@
-//! Trapped MSR and MRS.

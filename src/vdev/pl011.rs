@@ -1,1 +1,0 @@
-//! PL011 UART as a guest sees it.

@@ -1,0 +1,391 @@
+//! The PL011 serial port, as guests see it: revision r1p5.
+//!
+//! What a guest sends lands in a ring that the hypervisor drains at the pace of the real UART, so a store to
+//! UARTDR never waits. To the guest a byte in the ring is a byte on the wire: UARTFR.BUSY is never set, and
+//! the transmit FIFO of the manual is the last 32 places of the ring, which fill when the UART is slower
+//! than the guest for 64 KiB. No byte is lost on either side as long as the guest looks at UARTFR.TXFF or
+//! waits for its interrupt, and the hypervisor keeps what [`Pl011::type_in`] refuses.
+//!
+//! Where the manual leaves room, or software made for QEMU's `virt` leans on it:
+//!
+//! * Transmission works whatever UARTCR.UARTEN says: early consoles write without switching the port on.
+//!   UARTCR.TXE holds bytes back in hardware; here they leave at once.
+//! * Reception needs UARTCR.RXE, which is set after reset, and not UARTEN.
+//! * UARTTXINTR is raised when the transmit FIFO is at or below its trigger after a store or a drain, and
+//!   lowered by a store that takes it above, or by UARTICR. Before the first store it is low (DDI 0183 2.8).
+//! * The receive timeout is over at once: UARTRTINTR is raised with every byte that arrives, and lowered when
+//!   the FIFO is empty, or by UARTICR.
+//! * The port is a connected terminal: CTS, DSR and DCD are asserted.
+//! * Switching UARTLCR_H.FEN keeps the bytes that have arrived.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod registers;
+mod ring;
+#[cfg(test)]
+mod tests;
+
+use super::{Access, AccessError, MmioDevice};
+use crate::exit::Size;
+pub use registers::Register;
+use registers::{DR_OE, LCR_FEN, RSR_OE, cr, fr, int};
+pub use ring::RING;
+use ring::Ring;
+
+/// Depth of each FIFO of revision r1p5.
+pub const FIFO: u32 = 32;
+
+/// A guest's serial port.
+pub struct Pl011 {
+    ring: Ring,
+    rx: RxFifo,
+    /// Depth of both FIFOs: [`FIFO`], or 1 while they are off.
+    depth: u32,
+    /// UARTTXINTR is raised while at least so many places of the ring are free.
+    tx_trigger: u32,
+    /// UARTRXINTR is raised by the byte that makes it so many.
+    rx_trigger: u32,
+    /// The modem's lines as UARTFR has them: they change with UARTCR alone.
+    modem: u32,
+    /// Raw interrupt status, UARTRIS.
+    ris: u32,
+    imsc: u32,
+    cr: u32,
+    rsr: u32,
+    ilpr: u32,
+    ibrd: u32,
+    fbrd: u32,
+    lcr_h: u32,
+    ifls: u32,
+    dmacr: u32,
+}
+
+/// What has arrived and the guest has not read.
+#[derive(Default)]
+struct RxFifo {
+    bytes: [u8; FIFO as usize],
+    /// Position of the oldest byte.
+    first: u32,
+    len: u32,
+    /// A byte was lost since the last one that went in.
+    overrun: bool,
+}
+
+impl RxFifo {
+    fn push(&mut self, byte: u8) {
+        let place = self.first.wrapping_add(self.len) & (FIFO - 1);
+        if let Some(slot) = self.bytes.get_mut(place as usize) {
+            *slot = byte;
+            self.len = self.len.wrapping_add(1);
+        }
+    }
+
+    fn pop(&mut self) -> Option<u8> {
+        self.len = self.len.checked_sub(1)?;
+        let byte = self.bytes.get(self.first as usize).copied();
+        self.first = self.first.wrapping_add(1) & (FIFO - 1);
+        byte
+    }
+}
+
+impl Default for Pl011 {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Pl011 {
+    /// A port as after reset, with an empty ring.
+    pub fn new() -> Self {
+        Self::with_ring(Ring::new())
+    }
+
+    /// Registers as after reset; what the guest sent before is still there to be drained.
+    pub fn reset(&mut self) {
+        *self = Self::with_ring(core::mem::take(&mut self.ring));
+    }
+
+    fn with_ring(ring: Ring) -> Self {
+        Self {
+            ring,
+            rx: RxFifo::default(),
+            depth: 1,
+            tx_trigger: 1,
+            rx_trigger: 1,
+            modem: fr::CTS | fr::DSR | fr::DCD,
+            ris: 0,
+            imsc: 0,
+            cr: cr::TXE | cr::RXE,
+            rsr: 0,
+            ilpr: 0,
+            ibrd: 0,
+            fbrd: 0,
+            lcr_h: 0,
+            ifls: 0x12,
+            dmacr: 0,
+        }
+    }
+
+    /// Whether anything waits to be drained.
+    #[inline]
+    pub fn has_output(&self) -> bool {
+        self.ring.waiting() != 0
+    }
+
+    /// Whether a store to UARTDR would be lost: what the guest waits for is a drain.
+    pub fn is_full(&self) -> bool {
+        self.ring.free() == 0
+    }
+
+    /// The oldest bytes that the guest sent and nobody has drained, as far as they lie in one piece.
+    ///
+    /// After [`consumed`](Self::consumed) of all of them there may be more.
+    pub fn outgoing(&self) -> &[u8] {
+        self.ring.front()
+    }
+
+    /// The first `bytes` of [`outgoing`](Self::outgoing) are on their way; at most as many as wait.
+    pub fn consumed(&mut self, bytes: usize) {
+        let was_low = self.ring.free() >= self.tx_trigger;
+        self.ring.consume(bytes);
+        if !was_low && self.ring.free() >= self.tx_trigger {
+            self.ris |= int::TX;
+        }
+    }
+
+    /// Moves the oldest bytes into `buffer` and returns how many.
+    pub fn take(&mut self, buffer: &mut [u8]) -> usize {
+        let mut taken = 0_usize;
+        // The ring's content lies in one piece or two.
+        for _ in 0..2 {
+            let rest = buffer.get_mut(taken..).unwrap_or_default();
+            let front = self.outgoing();
+            let bytes = front.len().min(rest.len());
+            rest.iter_mut().zip(front).for_each(|(to, from)| *to = *from);
+            self.consumed(bytes);
+            taken = taken.saturating_add(bytes);
+        }
+        taken
+    }
+
+    /// Whether [`type_in`](Self::type_in) would take a byte.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        self.cr & cr::RXE != 0 && self.rx.len < self.depth
+    }
+
+    /// A byte arrives for the guest. False if it does not fit or the receiver is off: the caller keeps it
+    /// and tries again once the guest has read something.
+    #[must_use]
+    pub fn type_in(&mut self, byte: u8) -> bool {
+        let room = self.has_room();
+        if room {
+            self.receive(byte);
+        }
+        room
+    }
+
+    fn receive(&mut self, byte: u8) {
+        self.rx.push(byte);
+        self.rx.overrun = false;
+        self.ris |= int::RT;
+        if self.rx.len >= self.rx_trigger {
+            self.ris |= int::RX;
+        }
+    }
+
+    /// A store to UARTDR.
+    #[inline]
+    fn send(&mut self, byte: u8) {
+        if self.cr & cr::LBE != 0 {
+            return self.loop_back(byte);
+        }
+        self.ring.push(byte);
+        // The interrupt's bit follows the level, so that the common case is one compare.
+        let low = self.ring.free() >= self.tx_trigger;
+        self.ris = self.ris & !int::TX | if low { int::TX } else { 0 };
+    }
+
+    /// Loopback: the guest's own bytes come back, and here alone a FIFO can overrun.
+    #[cold]
+    fn loop_back(&mut self, byte: u8) {
+        self.ris |= int::TX;
+        if self.has_room() {
+            self.receive(byte);
+        } else if self.cr & cr::RXE != 0 {
+            self.rx.overrun = true;
+            self.rsr |= RSR_OE;
+            self.ris |= int::OE;
+        }
+    }
+
+    /// A load of UARTDR; an empty FIFO reads as zero.
+    fn next_received(&mut self) -> u32 {
+        let overrun = if self.rx.overrun { DR_OE } else { 0 };
+        let byte = self.rx.pop().unwrap_or(0);
+        if self.rx.len < self.rx_trigger {
+            self.ris &= !int::RX;
+        }
+        if self.rx.len == 0 {
+            self.ris &= !int::RT;
+        }
+        u32::from(byte) | overrun
+    }
+
+    /// UARTFR. Polled before every byte: a handful of instructions.
+    #[inline]
+    fn flags(&self) -> u32 {
+        let free = self.ring.free();
+        let mut flags = self.modem;
+        if free >= self.depth {
+            flags |= fr::TXFE;
+        }
+        if free == 0 {
+            flags |= fr::TXFF;
+        }
+        if self.rx.len == 0 {
+            flags |= fr::RXFE;
+        }
+        if self.rx.len >= self.depth {
+            flags |= fr::RXFF;
+        }
+        flags
+    }
+
+    /// A store to UARTCR. In loopback the modem's inputs are the port's own outputs (DDI 0183 3.3.8, LBE).
+    fn control(&mut self, value: u32) {
+        self.cr = value & 0xff87;
+        let line = |output: u32, input: u32| if value & output != 0 { input } else { 0 };
+        self.modem = if value & cr::LBE == 0 {
+            fr::CTS | fr::DSR | fr::DCD
+        } else {
+            line(cr::RTS, fr::CTS) | line(cr::DTR, fr::DSR) | line(cr::OUT1, fr::DCD) | line(cr::OUT2, fr::RI)
+        };
+    }
+
+    /// After a change of UARTIFLS or UARTLCR_H: at which levels the interrupts rise.
+    fn set_triggers(&mut self) {
+        // Eighths of the FIFO; the reserved values act as the highest.
+        let eighths = |select: u32| match select & 7 {
+            0 => 1,
+            1 => 2,
+            2 => 4,
+            3 => 6,
+            _ => 7,
+        };
+        let level = |select: u32| FIFO.wrapping_mul(eighths(select)) >> 3;
+        (self.depth, self.tx_trigger, self.rx_trigger) = if self.lcr_h & LCR_FEN != 0 {
+            (FIFO, FIFO.wrapping_sub(level(self.ifls)), level(self.ifls >> 3))
+        } else {
+            (1, 1, 1)
+        };
+        if self.rx.len >= self.rx_trigger {
+            self.ris |= int::RX;
+        }
+    }
+
+    #[inline(never)]
+    fn read_other(&mut self, at: Access) -> Result<u64, AccessError> {
+        let register = register(at)?;
+        Ok(u64::from(self.load(register)) & at.size.mask())
+    }
+
+    #[inline(never)]
+    fn write_other(&mut self, at: Access, value: u64) -> Result<(), AccessError> {
+        self.store(register(at)?, (value & at.size.mask()) as u32);
+        Ok(())
+    }
+
+    fn load(&mut self, register: Register) -> u32 {
+        match register {
+            Register::Dr => self.next_received(),
+            Register::Rsr => self.rsr,
+            Register::Fr => self.flags(),
+            Register::Ilpr => self.ilpr,
+            Register::Ibrd => self.ibrd,
+            Register::Fbrd => self.fbrd,
+            Register::LcrH => self.lcr_h,
+            Register::Cr => self.cr,
+            Register::Ifls => self.ifls,
+            Register::Imsc => self.imsc,
+            Register::Ris => self.ris,
+            Register::Mis => self.ris & self.imsc,
+            Register::Icr => 0,
+            Register::Dmacr => self.dmacr,
+            // Part 0x011, designer 0x41 (Arm), revision 3 (r1p5), then the PrimeCell's identification.
+            Register::PeriphId0 => 0x11,
+            Register::PeriphId1 => 0x10,
+            Register::PeriphId2 => 0x34,
+            Register::PeriphId3 => 0x00,
+            Register::PCellId0 => 0x0d,
+            Register::PCellId1 => 0xf0,
+            Register::PCellId2 => 0x05,
+            Register::PCellId3 => 0xb1,
+        }
+    }
+
+    fn store(&mut self, register: Register, value: u32) {
+        match register {
+            Register::Dr => self.send(value as u8),
+            Register::Rsr => self.rsr = 0,
+            Register::Ilpr => self.ilpr = value & 0xff,
+            Register::Ibrd => self.ibrd = value & 0xffff,
+            Register::Fbrd => self.fbrd = value & 0x3f,
+            Register::LcrH => {
+                self.lcr_h = value & 0xff;
+                self.set_triggers();
+            }
+            Register::Cr => self.control(value),
+            Register::Ifls => {
+                self.ifls = value & 0x3f;
+                self.set_triggers();
+            }
+            Register::Imsc => self.imsc = value & int::ALL,
+            Register::Icr => self.ris &= !value,
+            Register::Dmacr => self.dmacr = value & 0x7,
+            Register::Fr
+            | Register::Ris
+            | Register::Mis
+            | Register::PeriphId0
+            | Register::PeriphId1
+            | Register::PeriphId2
+            | Register::PeriphId3
+            | Register::PCellId0
+            | Register::PCellId1
+            | Register::PCellId2
+            | Register::PCellId3 => {}
+        }
+    }
+}
+
+/// The register of an access of 8, 16 or 32 bits that starts where a register does.
+fn register(at: Access) -> Result<Register, AccessError> {
+    if at.size == Size::Double || at.offset & 3 != 0 {
+        return Err(AccessError::BadSize);
+    }
+    Register::at(at.offset).ok_or(AccessError::NoRegister)
+}
+
+impl MmioDevice for Pl011 {
+    #[inline]
+    fn read(&mut self, at: Access) -> Result<u64, AccessError> {
+        // The register that is polled before every byte; the rest is out of this function's way.
+        if at.offset == Register::Fr.offset() && at.size != Size::Double {
+            return Ok(u64::from(self.flags()) & at.size.mask());
+        }
+        self.read_other(at)
+    }
+
+    #[inline]
+    fn write(&mut self, at: Access, value: u64) -> Result<(), AccessError> {
+        if at.offset == Register::Dr.offset() && at.size != Size::Double {
+            self.send(value as u8);
+            return Ok(());
+        }
+        self.write_other(at, value)
+    }
+
+    #[inline]
+    fn irq(&self) -> bool {
+        self.ris & self.imsc != 0
+    }
+}

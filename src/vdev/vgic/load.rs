@@ -1,0 +1,357 @@
+//! List registers: filling, taking back, and what to do when there are too few.
+//!
+//! The short way through [`Vgic::sync`] is for what happens most: one private interrupt, its predecessor done
+//! with. [`Load`] is the general way, and `crowd` what it does when not everything fits.
+
+use super::bank::{Bank, Bits, bit};
+use super::spis::Spis;
+use super::{Cpu, Kicks, Private, Vgic, lr};
+use crate::vcpu::{Lists, MAX_LISTS, VcpuId};
+use core::sync::atomic::Ordering;
+
+/// List register `n`.
+#[inline(always)]
+pub(super) fn read(lists: &Lists, n: u32) -> u64 {
+    lists.lr.get(n as usize & 15).copied().unwrap_or(0)
+}
+
+/// Sets list register `n`, if it is anything else.
+#[inline(always)]
+fn write(lists: &mut Lists, n: u32, entry: u64) {
+    if let Some(lr) = lists.lr.get_mut(n as usize & 15)
+        && *lr != entry
+    {
+        *lr = entry;
+        lists.dirty |= bit(n) as u16;
+    }
+}
+
+/// List register `n` is free; only what still has an effect is worth a write to the hardware.
+#[inline(always)]
+fn free(lists: &mut Lists, n: u32) {
+    if read(lists, n) & (lr::STATE | lr::EOI) != 0 {
+        write(lists, n, 0);
+    }
+    lists.used &= !(bit(n) as u16);
+}
+
+/// Takes back what list register `n` holds, an interrupt of `bank`, and writes what it has to hold next.
+///
+/// `mine`: it is to be delivered here. Says whether the interrupt left the list registers.
+#[inline(always)]
+fn settle(bank: &mut Bank, lists: &mut Lists, n: u32, groups: u32, mine: bool) -> bool {
+    let entry = read(lists, n);
+    let intid = entry as u32;
+    let lane = intid & 31;
+    let b = bit(lane);
+    bank.take_back(lane, entry);
+    let forward = mine && bank.forwarded(groups) & b != 0;
+    if bank.active & b != 0 || forward && bank.pending() & b != 0 {
+        let entry = bank.entry(lane, intid, forward);
+        write(lists, n, entry);
+        return false;
+    }
+    bank.unlist(lane);
+    // From now on registers read the bank itself.
+    bank.answered &= !b;
+    free(lists, n);
+    true
+}
+
+/// The short way, for what is by far the most frequent: private interrupts alone, the one before done with,
+/// and at most one new. False if it is not like that, with nothing changed.
+#[inline(always)]
+fn turn_over(bank: &mut Bank, lists: &mut Lists, groups: u32) -> bool {
+    let elsewhere = bank.active & !bank.listed;
+    let held = if lists.used == 0 { 0 } else { read(lists, 0) & (lr::STATE | lr::EOI) };
+    let others = u64::from(lists.used & !1);
+    if u64::from(bank.odd | elsewhere) | others | held | (lists.hcr ^ lr::HCR_EN) != 0 {
+        return false;
+    }
+    let Some(entry) = bank.turn_over(groups) else { return false };
+    if entry != 0
+        && let Some(first) = lists.lr.first_mut()
+    {
+        *first = entry;
+        lists.dirty |= 1;
+    }
+    lists.used = u16::from(entry != 0);
+    lists.parked = bank.parked();
+    true
+}
+
+/// The INTID of a lane of a bank of SPIs.
+#[inline(always)]
+pub(super) fn spi_intid(bank: u32, lane: u32) -> u32 {
+    bank.wrapping_mul(32).wrapping_add(32) | lane
+}
+
+/// The bank of SPIs of an INTID from 32.
+#[inline(always)]
+pub(super) fn spi_bank(intid: u32) -> usize {
+    (intid as usize >> 5).wrapping_sub(1)
+}
+
+/// What one load of list registers works on: everything of one vCPU, locked.
+pub(super) struct Load<'a> {
+    pub(super) vgic: &'a Vgic,
+    pub(super) me: u8,
+    pub(super) cpu: &'a Cpu,
+    pub(super) groups: u32,
+    pub(super) private: &'a mut Private,
+    pub(super) spis: Option<&'a mut Spis>,
+    pub(super) lists: &'a mut Lists,
+    pub(super) kicks: Kicks,
+}
+
+impl Load<'_> {
+    /// The lowest list register that is free.
+    #[inline(always)]
+    pub(super) fn vacant(&self) -> Option<u32> {
+        let n = (!u32::from(self.lists.used)).trailing_zeros();
+        (n < self.vgic.lists).then_some(n)
+    }
+
+    /// Takes back private interrupts and keeps in place those that stay.
+    #[inline(always)]
+    fn settle_private(&mut self) {
+        for n in Bits(u32::from(self.lists.used & !self.private.spi_lists)) {
+            let intid = read(self.lists, n) as u32;
+            if intid < 32 && self.private.bank.listed & bit(intid) != 0 {
+                settle(&mut self.private.bank, self.lists, n, self.groups, true);
+            } else {
+                free(self.lists, n); // from before a reset
+            }
+        }
+    }
+
+    /// The same for SPIs.
+    fn settle_spis(&mut self) {
+        let Some(spis) = self.spis.as_deref_mut() else { return };
+        for n in Bits(u32::from(self.lists.used & self.private.spi_lists)) {
+            let intid = read(self.lists, n) as u32;
+            let (bank, lane) = (spi_bank(intid), intid & 31);
+            let here = spis.banks.get_mut(bank);
+            let Some(here) = here.filter(|here| here.holds(lane, self.me)) else {
+                free(self.lists, n);
+                self.private.spi_lists &= !(bit(n) as u16);
+                continue;
+            };
+            let mine = here.target(lane) == self.me;
+            if settle(&mut here.bank, self.lists, n, self.groups, mine) {
+                self.private.spi_lists &= !(bit(n) as u16);
+                self.kicks |= spis.requeue(&self.vgic.cpus, bank, bit(lane));
+            }
+        }
+    }
+
+    /// Puts a private interrupt into list register `n`.
+    #[inline(always)]
+    pub(super) fn list_private(&mut self, n: u32, lane: u32) {
+        let forward = self.private.bank.forwarded(self.groups) & bit(lane) != 0;
+        let entry = self.private.bank.entry(lane, lane, forward);
+        write(self.lists, n, entry);
+        self.lists.used |= bit(n) as u16;
+    }
+
+    /// Puts an SPI of this vCPU's queue into list register `n`.
+    pub(super) fn list_spi(&mut self, n: u32, bank: u32, lane: u32) {
+        let Some(spis) = self.spis.as_deref_mut() else { return };
+        let Some(here) = spis.banks.get_mut(bank as usize) else { return };
+        let forward = here.bank.forwarded(self.groups) & bit(lane) != 0 && here.target(lane) == self.me;
+        let entry = here.bank.entry(lane, spi_intid(bank, lane), forward);
+        write(self.lists, n, entry);
+        self.lists.used |= bit(n) as u16;
+        self.private.spi_lists |= bit(n) as u16;
+        // It leaves the queue; there is nobody to tell.
+        spis.requeue(&self.vgic.cpus, bank as usize, bit(lane));
+    }
+
+    /// Fills free list registers; says whether everything found a place.
+    #[inline(always)]
+    fn fill(&mut self) -> bool {
+        for lane in Bits(self.private.bank.deliverable(self.groups)) {
+            let Some(n) = self.vacant() else { return false };
+            self.list_private(n, lane);
+        }
+        self.spis.is_none() || self.fill_spis()
+    }
+
+    fn fill_spis(&mut self) -> bool {
+        for bank in Bits(self.cpu.spi_banks.load(Ordering::Relaxed)) {
+            for lane in Bits(self.queue(bank)) {
+                let Some(n) = self.vacant() else { return false };
+                self.list_spi(n, bank, lane);
+            }
+        }
+        true
+    }
+
+    /// What can be listed of a bank of SPIs.
+    pub(super) fn queue(&self, bank: u32) -> u32 {
+        let Some(spis) = self.spis.as_deref() else { return 0 };
+        let Some(here) = spis.banks.get(bank as usize) else { return 0 };
+        spis.queue(self.me, bank as usize) & here.bank.deliverable(self.groups)
+    }
+
+    /// Takes everything back and empties all list registers, in `lists` only: nothing becomes dirty.
+    pub(super) fn empty(&mut self) {
+        for n in Bits(u32::from(self.lists.used)) {
+            let entry = read(self.lists, n);
+            let intid = entry as u32;
+            let lane = intid & 31;
+            if let Some(lr) = self.lists.lr.get_mut(n as usize & 15) {
+                *lr = 0;
+            }
+            if intid < 32 {
+                if self.private.bank.listed & bit(lane) != 0 {
+                    self.private.bank.take_back(lane, entry);
+                    self.private.bank.unlist(lane);
+                }
+            } else if let Some(spis) = self.spis.as_deref_mut()
+                && let Some(here) = spis.banks.get_mut(spi_bank(intid)).filter(|b| b.holds(lane, self.me))
+            {
+                here.bank.take_back(lane, entry);
+                here.bank.unlist(lane);
+                self.kicks |= spis.requeue(&self.vgic.cpus, spi_bank(intid), bit(lane));
+            }
+        }
+        self.lists.used = 0;
+        self.private.spi_lists = 0;
+    }
+
+    /// Whatever is not as `before` has to be written.
+    pub(super) fn mark_dirty(&mut self, before: &[u64; MAX_LISTS]) {
+        for (n, (now, before)) in (0u32..).zip(self.lists.lr.iter().zip(before)) {
+            if now != before {
+                self.lists.dirty |= bit(n) as u16;
+            }
+        }
+    }
+
+    /// Ends what the guest ended outside of list registers; before anything is taken back.
+    #[inline(always)]
+    fn take_eoi_count(&mut self) {
+        let ended = self.lists.hcr >> lr::HCR_EOICOUNT_SHIFT & 31;
+        if ended != 0 {
+            self.replay(ended);
+        }
+    }
+
+    /// Says what the machine has to know of physical interrupts.
+    #[inline(always)]
+    fn report_linked(&mut self) {
+        self.lists.parked = self.private.bank.parked();
+        if self.private.bank.release != 0 {
+            self.lists.release |= self.private.bank.release;
+            self.lists.hcr_dirty = true;
+            self.private.bank.release = 0;
+        }
+    }
+
+    #[inline(always)]
+    fn set_hcr(&mut self, hcr: u64) {
+        if self.lists.hcr != hcr {
+            self.lists.hcr = hcr;
+            self.lists.hcr_dirty = true;
+        }
+    }
+}
+
+impl Vgic {
+    /// Takes back what the guest did with its list registers and fills them with what is due now.
+    ///
+    /// After `Machine::fold`. Clears [`attention`](Self::attention). Returns which other vCPUs got something
+    /// by it: an SPI that was routed away while it was pending here.
+    #[inline]
+    pub fn sync(&self, me: VcpuId, lists: &mut Lists) -> Kicks {
+        let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
+        // Before the locks: what others note after that sets it again.
+        cpu.attention.swap(false, Ordering::AcqRel);
+        let owing = self.owing.load(Ordering::Relaxed);
+        let groups = self.groups.load(Ordering::Relaxed);
+        let mut private = cpu.private.lock();
+        let spis = cpu.spi_banks.load(Ordering::Acquire) | u32::from(private.spi_lists);
+        if u64::from(spis) | owing == 0 && turn_over(&mut private.bank, lists, groups) {
+            return Kicks::NONE;
+        }
+        drop(private);
+        self.load_any(me, cpu, lists)
+    }
+
+    /// The general way.
+    #[inline(never)]
+    fn load_any(&self, me: VcpuId, cpu: &Cpu, lists: &mut Lists) -> Kicks {
+        self.pay(me);
+        let groups = self.groups.load(Ordering::Relaxed);
+        let mut private = cpu.private.lock();
+        let spis = private.spi_lists != 0 || cpu.spi_banks.load(Ordering::Acquire) != 0;
+        let mut spis = spis.then(|| self.spis.lock());
+        let mut load = Load {
+            vgic: self,
+            me: me.0 as u8,
+            cpu,
+            groups,
+            private: &mut private,
+            spis: spis.as_deref_mut(),
+            lists,
+            kicks: Kicks::NONE,
+        };
+        load.take_eoi_count();
+        load.settle_private();
+        if load.private.spi_lists != 0 {
+            load.settle_spis();
+        }
+        let hcr = if load.fill() { lr::HCR_EN } else { load.crowded() };
+        load.set_hcr(hcr);
+        load.report_linked();
+        load.private.bank.settle_odd();
+        let kicks = load.kicks.without(me);
+        if !kicks.is_empty() {
+            super::call(&self.cpus, kicks);
+        }
+        kicks
+    }
+
+    /// `me` is about to take back what it has listed: GICx_CTLR.RWP need not wait for it any more.
+    #[inline(always)]
+    fn pay(&self, me: VcpuId) {
+        if self.owing.load(Ordering::Relaxed) != 0 {
+            self.owing.fetch_and(!Kicks::of(me).0, Ordering::Relaxed);
+        }
+    }
+
+    /// Empties the list registers of a vCPU that left its CPU, after `Machine::put`, which cleared the
+    /// physical active state of its linked interrupts too. Returns whom to kick.
+    pub fn unload(&self, me: VcpuId, lists: &mut Lists) -> Kicks {
+        let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
+        self.pay(me);
+        let groups = self.groups.load(Ordering::Relaxed);
+        let mut private = cpu.private.lock();
+        let mut spis = self.spis.lock();
+        let before = lists.lr;
+        let mut load = Load {
+            vgic: self,
+            me: me.0 as u8,
+            cpu,
+            groups,
+            private: &mut private,
+            spis: Some(&mut spis),
+            lists,
+            kicks: Kicks::NONE,
+        };
+        load.take_eoi_count();
+        load.empty();
+        load.mark_dirty(&before);
+        load.set_hcr(lr::HCR_EN);
+        load.report_linked();
+        load.lists.release = 0;
+        load.private.bank.settle_odd();
+        let kicks = load.kicks.without(me);
+        if load.private.bank.deliverable(groups) != 0 || cpu.spi_banks.load(Ordering::Relaxed) != 0 {
+            cpu.attention.store(true, Ordering::Release);
+        }
+        super::call(&self.cpus, kicks);
+        kicks
+    }
+}
