@@ -87,12 +87,12 @@ impl Pair {
     }
 }
 
-/// `memory: EL2 uses N KiB, M KiB a VM`, in bytes.
+/// `memory: EL2 uses N KiB and M KiB a VM`, in bytes.
 pub(crate) fn memory(transcript: &str) -> Option<(u64, u64)> {
     let (_, tail) = transcript.split_once("memory: EL2 uses ")?;
-    let (own, tail) = tail.split_once(" KiB, ")?;
-    let (each, _) = tail.split_once(" KiB a VM")?;
-    Some((own.trim().parse::<u64>().ok()? * 1024, each.trim().parse::<u64>().ok()? * 1024))
+    let (line, _) = tail.split_once(" KiB a VM")?;
+    let mut numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u64>().ok());
+    Some((numbers.next()? * 1024, numbers.next()? * 1024))
 }
 
 /// Boots it both ways.
