@@ -291,6 +291,9 @@ impl Gic {
             }
         }
         lists.hcr = read!("S3_4_C12_C11_0");
+        // The maintenance interrupt is a level: with its conditions on, it would come again before the next entry.
+        write!("S3_4_C12_C11_0", 0);
+        lists.hcr_dirty = true;
         lists.loaded = false;
     }
 

@@ -8,7 +8,7 @@ use mezzanine::addr::GuestRange;
 use mezzanine::config::bundle;
 use mezzanine::fdt::guest::{self, GuestMachine};
 use mezzanine::guest::Layout;
-use mezzanine::guest::map::{GicVersion, RAM_BASE, mpidr};
+use mezzanine::map::{GicVersion, RAM_BASE, mpidr};
 
 use crate::cpu;
 use crate::options::Guests;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use mezzanine::config::{VmConfig, check};
-use mezzanine::guest::map::GicVersion;
+use mezzanine::map::GicVersion;
 use mezzanine::problem::Problem;
 
 use crate::report::{Report, Source};

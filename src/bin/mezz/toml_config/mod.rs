@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use mezzanine::guest::map::GicVersion;
+use mezzanine::map::GicVersion;
 use mezzanine::problem::nearest;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};

@@ -1,0 +1,27 @@
+//! Tests that start whole machines in QEMU and judge their transcripts.
+//!
+//! Two kinds of trials: `guest` starts a micro guest (tests/guests) with `mezz run`, as a person would;
+//! `image` starts QEMU itself, for what the tool would never do: no bundle, a damaged one, a damaged tree, odd
+//! load addresses. What they need is built by `make image mezz guests`; what is not built is a failure.
+//!
+//! No trial depends on how fast the machine is: the time limits only end what hangs, and MEZZ_TEST_PATIENCE
+//! multiplies them.
+#![allow(missing_docs)]
+
+mod bundle;
+mod damage;
+mod guest;
+mod image;
+mod run;
+mod setup;
+
+use libtest_mimic::Arguments;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let mut trials = guest::trials();
+    trials.extend(image::trials());
+    trials.extend(damage::trials());
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
