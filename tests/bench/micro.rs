@@ -121,6 +121,15 @@ fn take(counts: &Counts, row: &'static Row) -> Result<Figure, String> {
     Ok(Figure { row, summary, bound })
 }
 
+/// Whether a row has that number; if not, which ones there are.
+pub(crate) fn known(number: u32) -> Result<(), String> {
+    if ROWS.iter().any(|row| row.number == number) {
+        return Ok(());
+    }
+    let all: Vec<String> = ROWS.iter().map(|row| format!("{:4}  {}", row.number, row.name)).collect();
+    Err(format!("there is no row {number}; there are\n{}", all.join("\n")))
+}
+
 /// Runs the micro guest under Mezzanine.
 ///
 /// # Errors

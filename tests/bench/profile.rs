@@ -23,6 +23,7 @@ struct Place {
 /// # Errors
 /// The run fails, the row has no exit, or the image's symbols are not there.
 pub(crate) fn run(cpu: &str, row: u32) -> Result<String, String> {
+    micro::known(row)?;
     let (counts, transcript) = micro::run_traced(cpu, row)?;
     let base = image_start(&transcript).ok_or("Mezzanine did not say where its image is")?;
     let elf = target().join("mezzanine.elf");
