@@ -5,7 +5,7 @@ use super::gic::v3::Gic;
 use super::sys::{op, read, write};
 use super::{cache, smc, timer, uart};
 use crate::addr::{GuestPhysAddr, HostRange};
-use crate::exit::{self, Exit};
+use crate::exit::{self, Abort, Exit, Mmio};
 use crate::fdt::Conduit;
 use crate::machine::{IntId, Machine, Ticks};
 use crate::stage2::Flush;
@@ -54,18 +54,29 @@ impl Cpu {
     #[inline(always)]
     fn syndrome() -> Exit {
         let esr = read!("ESR_EL2");
-        let (mut far, mut ipa) = (0, 0);
-        if exit::is_abort(esr) {
-            far = read!("FAR_EL2");
-            ipa = (read!("HPFAR_EL2") & 0xff_ffff_fff0) << 8 | far & 0xfff;
-            if exit::needs_walk(esr) {
-                match Self::walk(far) {
-                    Some(page) => ipa = page | far & 0xfff,
-                    None => return Exit::Again,
-                }
-            }
+        if exit::is_device_access(esr) {
+            let far = read!("FAR_EL2");
+            return Exit::Mmio(Mmio { abort: Abort { ipa: Self::fault_address(far), far, esr } });
         }
-        exit::decode(esr, far, GuestPhysAddr::at(ipa))
+        if exit::is_abort(esr) { Self::abort(esr) } else { exit::decode(esr, 0, GuestPhysAddr::at(0)) }
+    }
+
+    /// HPFAR_EL2 has the page, FAR_EL2 the offset in it.
+    #[inline(always)]
+    fn fault_address(far: u64) -> GuestPhysAddr {
+        GuestPhysAddr::at((read!("HPFAR_EL2") & 0xff_ffff_fff0) << 8 | far & 0xfff)
+    }
+
+    #[cold]
+    fn abort(esr: u64) -> Exit {
+        let far = read!("FAR_EL2");
+        if !exit::needs_walk(esr) {
+            return exit::decode(esr, far, Self::fault_address(far));
+        }
+        match Self::walk(far) {
+            Some(page) => exit::decode(esr, far, GuestPhysAddr::at(page | far & 0xfff)),
+            None => Exit::Again,
+        }
     }
 
     /// The page that Stage 1 of the resident guest maps `va` to. `None` if it no longer maps it: the guest

@@ -196,11 +196,16 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// A device's interrupt line has this level now.
-    #[inline]
+    #[inline(always)]
     fn line(&mut self, vm: &Vm, me: Option<VcpuId>, region: &Region, level: bool) {
-        if let Some(spi) = region.spi
-            && region.level_changed(level)
-        {
+        if region.level_changed(level) {
+            self.line_changed(vm, me, region, level);
+        }
+    }
+
+    #[inline(never)]
+    fn line_changed(&mut self, vm: &Vm, me: Option<VcpuId>, region: &Region, level: bool) {
+        if let Some(spi) = region.spi {
             let kicks = vm.vgic.set_spi(spi, level);
             self.kick(vm, me, kicks);
         }

@@ -226,7 +226,11 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 self.sync(vm, vcpu);
             }
             let exit = self.machine.enter(vcpu);
-            match self.handle(vm, vcpu, exit) {
+            let next = self.handle(vm, vcpu, exit);
+            if next == Next::Resume {
+                continue;
+            }
+            match next {
                 Next::Resume => {}
                 Next::Yield => return Stint::Yielded,
                 Next::Block => return Stint::Blocked,
