@@ -61,6 +61,22 @@ pub struct Problem {
     pub fix: Text<224>,
 }
 
+impl Problem {
+    /// What [`problem!`](crate::problem!) expands to: out of line, since each condition has one and none is
+    /// ever in a hurry.
+    #[cold]
+    #[inline(never)]
+    pub fn new(
+        code: &'static str,
+        place: fmt::Arguments<'_>,
+        what: fmt::Arguments<'_>,
+        fix: fmt::Arguments<'_>,
+    ) -> Self {
+        let (place, what, fix) = (Text::from_args(place), Text::from_args(what), Text::from_args(fix));
+        Self { code, place, what, fix }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stop = if self.fix.as_str().ends_with('?') { "" } else { "." };
@@ -75,12 +91,12 @@ impl core::error::Error for Problem {}
 #[macro_export]
 macro_rules! problem {
     ($code:literal, ($($place:tt)*); ($($what:tt)*); ($($fix:tt)*)) => {
-        $crate::problem::Problem {
-            code: $code,
-            place: $crate::problem::Text::from_args(format_args!($($place)*)),
-            what: $crate::problem::Text::from_args(format_args!($($what)*)),
-            fix: $crate::problem::Text::from_args(format_args!($($fix)*)),
-        }
+        $crate::problem::Problem::new(
+            $code,
+            format_args!($($place)*),
+            format_args!($($what)*),
+            format_args!($($fix)*),
+        )
     };
 }
 

@@ -40,12 +40,31 @@ pub mod hcr {
     pub const TSW: u64 = 1 << 22;
     /// Writes of the Stage 1 registers trap.
     pub const TVM: u64 = 1 << 26;
+    /// LORegion registers trap.
+    pub const TLOR: u64 = 1 << 35;
+    /// RAS error record registers trap.
+    pub const TERR: u64 = 1 << 36;
     /// EL1 is AArch64.
     pub const RW: u64 = 1 << 31;
 
     /// What every vCPU starts with. TID1 and TID2 stay clear: REVIDR, AIDR, CTR and the cache geometry are the CPU's own.
-    pub const GUEST: u64 =
-        VM | SWIO | PTW | FMO | IMO | AMO | FB | BSU_IS | TWI | TID3 | TSC | TIDCP | TACR | TSW | RW;
+    pub const GUEST: u64 = VM
+        | SWIO
+        | PTW
+        | FMO
+        | IMO
+        | AMO
+        | FB
+        | BSU_IS
+        | TWI
+        | TID3
+        | TSC
+        | TIDCP
+        | TACR
+        | TSW
+        | RW
+        | TLOR
+        | TERR;
 }
 
 /// CPTR_EL2 with E2H = 0 (Arm ARM D24.2.29): RES1 bits, and traps of trace, activity monitors, SVE, SME and FP.

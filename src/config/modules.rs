@@ -5,7 +5,7 @@
 
 use super::{HostFacts, Options, VmConfig, out_of_ram};
 use crate::addr::{BLOCK_2M, HostRange};
-use crate::fdt::{Module, ModuleKind, Platform};
+use crate::fdt::{Module, ModuleKind, Platform, sort_by_start};
 use crate::problem;
 use crate::problem::Problem;
 use alloc::format;
@@ -24,7 +24,7 @@ pub(super) fn read<'a>(
 ) -> Result<(), Problem> {
     // QEMU lists them in no useful order; the address is what a person can choose.
     let mut modules = platform.modules.clone();
-    modules.sort_unstable_by_key(|module| module.range.start());
+    sort_by_start(&mut modules, |module| &module.range);
     let others = vms.len();
     for module in &modules {
         let place = format!("/chosen/{}", module.name);

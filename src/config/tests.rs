@@ -339,3 +339,44 @@ fn a_bundle_comes_before_modules_and_both_may_be_there() {
     let facts: Vec<_> = config.vms.iter().map(|vm| (vm.name.as_str(), vm.memory)).collect();
     assert_eq!(facts, [("alpha", 64 * MIB), ("vm1", 836 * MIB)]);
 }
+
+#[test]
+fn every_code_is_explained() {
+    let docs = include_str!("../../docs/config-tree.md");
+    let sources = [
+        include_str!("../fdt/check.rs"),
+        include_str!("../fdt/read.rs"),
+        include_str!("../fdt/tree.rs"),
+        include_str!("bundle/mod.rs"),
+        include_str!("bundle/tree.rs"),
+        include_str!("bundle/write.rs"),
+        include_str!("check.rs"),
+        include_str!("mod.rs"),
+        include_str!("modules.rs"),
+        include_str!("options.rs"),
+        include_str!("../guest/gzip.rs"),
+        include_str!("../guest/layout.rs"),
+        include_str!("../guest/linux.rs"),
+    ]
+    .concat();
+    let used: std::collections::BTreeSet<&str> =
+        sources.match_indices("\"E0").filter_map(|(at, _)| sources.get(at + 1..at + 6)).collect();
+    assert!(used.len() > 40, "{used:?}");
+    for code in &used {
+        assert!(docs.contains(&format!("| {code} |")), "{code} is not in docs/config-tree.md");
+    }
+    let explained = docs.matches("\n| E0").count();
+    assert_eq!(explained, used.len(), "a code in docs/config-tree.md that nothing uses");
+}
+
+#[test]
+fn the_example_in_the_docs_is_right() {
+    let docs = include_str!("../../docs/config-tree.md");
+    let source = docs.split("/dts-v1/;\n/ {").nth(1).and_then(|s| s.split("\n};\n```").next()).unwrap();
+    let Some(tree) = compiled(source) else { return };
+    let (image, initrd) = (kernel(1000, MIB, 0), cpio());
+    let packed = archive(&[("mezzanine.dtb", &tree), ("Image", &image), ("initrd.gz", &initrd)]);
+    let vms = bundle::read(&packed).unwrap();
+    assert_eq!((vms[0].name.as_str(), vms[0].memory, vms[0].vcpus), ("alpha", 256 * MIB, 2));
+    assert_eq!(vms[0].initrd, Some(&initrd[..]));
+}

@@ -9,7 +9,6 @@ use crate::map::{self, GicVersion};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use dtoolkit::ToPropertyValue;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 
 /// What a guest's tree says that is not the same for all guests.
@@ -49,116 +48,146 @@ const AFFINITY: u64 = 0xff_00ff_ffff;
 struct Build(DeviceTreeNode);
 
 impl Build {
-    fn new(name: impl Into<String>) -> Self {
+    #[inline(never)]
+    fn new(name: String) -> Self {
         Self(DeviceTreeNode::new_unchecked(name))
     }
 
+    fn named(name: &str) -> Self {
+        Self::new(name.into())
+    }
+
+    #[inline(never)]
     fn at(name: &str, start: u64) -> Self {
         Self::new(format!("{name}@{start:x}"))
     }
 
-    fn with(mut self, name: &str, value: impl ToPropertyValue) -> Self {
+    #[inline(never)]
+    fn bytes(&mut self, name: &str, value: Vec<u8>) -> &mut Self {
         self.0.add_property(DeviceTreeProperty::new_unchecked(name, value));
         self
     }
 
-    fn flag(self, name: &str) -> Self {
-        self.with(name, [0u8; 0])
+    /// One text, or several with NUL between them.
+    #[inline(never)]
+    fn text(&mut self, name: &str, value: &str) -> &mut Self {
+        let mut bytes = Vec::from(value);
+        bytes.push(0);
+        self.bytes(name, bytes)
     }
 
-    fn child(mut self, child: Self) -> Self {
+    #[inline(never)]
+    fn cells(&mut self, name: &str, value: &[u32]) -> &mut Self {
+        self.bytes(name, value.iter().copied().flat_map(u32::to_be_bytes).collect())
+    }
+
+    #[inline(never)]
+    fn words(&mut self, name: &str, value: &[u64]) -> &mut Self {
+        self.bytes(name, value.iter().copied().flat_map(u64::to_be_bytes).collect())
+    }
+
+    fn flag(&mut self, name: &str) -> &mut Self {
+        self.bytes(name, Vec::new())
+    }
+
+    fn reg(&mut self, range: GuestRange) -> &mut Self {
+        self.words("reg", &[range.start().raw(), range.size()])
+    }
+
+    #[inline(never)]
+    fn child(&mut self, child: Self) {
         self.0.add_child(child.0);
-        self
     }
 }
 
 /// A device tree blob for this machine.
 pub fn write(machine: &GuestMachine<'_>) -> Vec<u8> {
-    let mut root = Build::new("")
-        .with("compatible", "linux,dummy-virt")
-        .with("model", format!("Mezzanine: {}", machine.name))
-        .with("interrupt-parent", GIC)
-        .with("#address-cells", 2u32)
-        .with("#size-cells", 2u32)
-        .child(chosen(machine))
-        .child(Build::new("aliases").with("serial0", uart_path()));
+    let mut root = Build::named("");
+    root.text("compatible", "linux,dummy-virt")
+        .text("model", &format!("Mezzanine: {}", machine.name))
+        .cells("interrupt-parent", &[GIC])
+        .cells("#address-cells", &[2])
+        .cells("#size-cells", &[2]);
+    root.child(chosen(machine));
+    let mut aliases = Build::named("aliases");
+    aliases.text("serial0", &uart_path());
+    root.child(aliases);
     for ram in machine.ram {
-        root = root.child(
-            Build::at("memory", ram.start().raw()).with("device_type", "memory").with("reg", reg(&[*ram])),
-        );
+        let mut memory = Build::at("memory", ram.start().raw());
+        memory.text("device_type", "memory").reg(*ram);
+        root.child(memory);
     }
-    let tree = root
-        .child(cpus(machine))
-        .child(
-            Build::new("psci")
-                .with("compatible", &["arm,psci-1.0", "arm,psci-0.2"][..])
-                .with("method", "hvc"),
-        )
-        .child(timer(machine))
-        .child(gic(machine))
-        .child(
-            Build::new("apb-pclk")
-                .with("compatible", "fixed-clock")
-                .with("#clock-cells", 0u32)
-                .with("clock-frequency", 24_000_000u32)
-                .with("clock-output-names", "clk24mhz")
-                .with("phandle", CLOCK),
-        )
-        .child(
-            primecell("pl011", map::UART, map::UART_SPI)
-                .with("compatible", &["arm,pl011", "arm,primecell"][..])
-                .with("clocks", [CLOCK, CLOCK])
-                .with("clock-names", &["uartclk", "apb_pclk"][..]),
-        )
-        .child(
-            primecell("pl031", map::RTC, map::RTC_SPI)
-                .with("compatible", &["arm,pl031", "arm,primecell"][..])
-                .with("clocks", CLOCK)
-                .with("clock-names", "apb_pclk"),
-        )
-        .child(Build::new("hypervisor").with("compatible", "mezzanine,hypervisor"));
-    let mut whole = DeviceTree::new();
-    whole.root = tree.0;
-    whole.to_dtb()
+    root.child(cpus(machine));
+    let mut psci = Build::named("psci");
+    psci.text("compatible", "arm,psci-1.0\0arm,psci-0.2").text("method", "hvc");
+    root.child(psci);
+    root.child(timer(machine));
+    root.child(gic(machine));
+    let mut clock = Build::named("apb-pclk");
+    clock
+        .text("compatible", "fixed-clock")
+        .cells("#clock-cells", &[0])
+        .cells("clock-frequency", &[24_000_000])
+        .text("clock-output-names", "clk24mhz")
+        .cells("phandle", &[CLOCK]);
+    root.child(clock);
+    let mut uart = primecell("pl011", map::UART, map::UART_SPI);
+    uart.cells("clocks", &[CLOCK, CLOCK]).text("clock-names", "uartclk\0apb_pclk");
+    root.child(uart);
+    let mut rtc = primecell("pl031", map::RTC, map::RTC_SPI);
+    rtc.cells("clocks", &[CLOCK]).text("clock-names", "apb_pclk");
+    root.child(rtc);
+    let mut hypervisor = Build::named("hypervisor");
+    hypervisor.text("compatible", "mezzanine,hypervisor");
+    root.child(hypervisor);
+    let mut tree = DeviceTree::new();
+    tree.root = root.0;
+    tree.to_dtb()
 }
 
 fn uart_path() -> String {
     format!("/pl011@{:x}", map::UART.start().raw())
 }
 
-fn reg(ranges: &[GuestRange]) -> Vec<u8> {
-    ranges.iter().flat_map(|r| [r.start().raw(), r.size()]).flat_map(u64::to_be_bytes).collect()
-}
-
 fn primecell(name: &str, range: GuestRange, spi: u16) -> Build {
-    Build::at(name, range.start().raw())
-        .with("reg", reg(&[range]))
-        .with("interrupts", [SPI, u32::from(spi), LEVEL_HIGH])
+    let mut node = Build::at(name, range.start().raw());
+    node.text("compatible", &format!("arm,{name}\0arm,primecell"))
+        .reg(range)
+        .cells("interrupts", &[SPI, u32::from(spi), LEVEL_HIGH]);
+    node
 }
 
 fn chosen(machine: &GuestMachine<'_>) -> Build {
-    let mut chosen = Build::new("chosen").with("bootargs", machine.bootargs).with("stdout-path", uart_path());
+    let mut chosen = Build::named("chosen");
+    chosen.text("bootargs", machine.bootargs).text("stdout-path", &uart_path());
     if let Some(initrd) = machine.initrd {
-        chosen = chosen
-            .with("linux,initrd-start", initrd.start().raw())
-            .with("linux,initrd-end", initrd.end().raw());
+        chosen
+            .words("linux,initrd-start", &[initrd.start().raw()])
+            .words("linux,initrd-end", &[initrd.end().raw()]);
     }
     if let Some([kaslr, rng @ ..]) = machine.seed {
-        let rng: Vec<u8> = rng.into_iter().flat_map(u64::to_be_bytes).collect();
-        chosen = chosen.with("kaslr-seed", kaslr).with("rng-seed", rng);
+        chosen.words("kaslr-seed", &[kaslr]).words("rng-seed", &rng);
     }
     chosen
 }
 
 fn cpus(machine: &GuestMachine<'_>) -> Build {
+    // Two cells only where Aff3 is used, as `virt` does.
     let wide = machine.mpidrs.iter().any(|mpidr| (mpidr & AFFINITY) >> 32 != 0);
-    let mut cpus =
-        Build::new("cpus").with("#address-cells", if wide { 2u32 } else { 1 }).with("#size-cells", 0u32);
+    let mut cpus = Build::named("cpus");
+    cpus.cells("#address-cells", &[if wide { 2 } else { 1 }]).cells("#size-cells", &[0]);
     for mpidr in machine.mpidrs {
         let affinity = mpidr & AFFINITY;
-        let cpu = Build::at("cpu", affinity).with("device_type", "cpu");
-        let cpu = if wide { cpu.with("reg", affinity) } else { cpu.with("reg", affinity as u32) };
-        cpus = cpus.child(cpu.with("compatible", machine.cpu_compatible).with("enable-method", "psci"));
+        let mut cpu = Build::at("cpu", affinity);
+        cpu.text("device_type", "cpu")
+            .text("compatible", machine.cpu_compatible)
+            .text("enable-method", "psci");
+        if wide {
+            cpu.words("reg", &[affinity])
+        } else {
+            cpu.cells("reg", &[affinity as u32])
+        };
+        cpus.child(cpu);
     }
     cpus
 }
@@ -169,27 +198,26 @@ fn timer(machine: &GuestMachine<'_>) -> Build {
         GicVersion::V2 => LEVEL_HIGH | 0xff00 & !(0xff00u32 << machine.mpidrs.len().min(8)),
         GicVersion::V3 => LEVEL_HIGH,
     };
+    let mut timer = Build::named("timer");
     // Secure, non-secure physical, virtual, EL2: the order of the binding.
-    let ppis = [13u32, 14, 11, 10].into_iter().flat_map(|ppi| [PPI, ppi, flags]);
-    Build::new("timer")
-        .with("compatible", &["arm,armv8-timer", "arm,armv7-timer"][..])
-        .with("interrupts", ppis.collect::<Vec<u32>>())
-        .flag("always-on")
+    timer
+        .text("compatible", "arm,armv8-timer\0arm,armv7-timer")
+        .cells("interrupts", &[PPI, 13, flags, PPI, 14, flags, PPI, 11, flags, PPI, 10, flags])
+        .flag("always-on");
+    timer
 }
 
 fn gic(machine: &GuestMachine<'_>) -> Build {
-    let gic = Build::at("intc", map::GICD.start().raw())
+    let mut gic = Build::at("intc", map::GICD.start().raw());
+    let (compatible, second) = match machine.gic {
+        GicVersion::V2 => ("arm,cortex-a15-gic", map::GICC),
+        GicVersion::V3 => ("arm,gic-v3", map::gicr(machine.mpidrs.len() as u16)),
+    };
+    gic.text("compatible", compatible)
+        .words("reg", &[map::GICD.start().raw(), map::GICD.size(), second.start().raw(), second.size()])
         .flag("interrupt-controller")
-        .with("#interrupt-cells", 3u32)
-        .with("#address-cells", 0u32)
-        .with("phandle", GIC);
-    match machine.gic {
-        GicVersion::V2 => {
-            gic.with("compatible", "arm,cortex-a15-gic").with("reg", reg(&[map::GICD, map::GICC]))
-        }
-        GicVersion::V3 => gic
-            .with("compatible", "arm,gic-v3")
-            .with("#redistributor-regions", 1u32)
-            .with("reg", reg(&[map::GICD, map::gicr(machine.mpidrs.len() as u16)])),
-    }
+        .cells("#interrupt-cells", &[3])
+        .cells("#address-cells", &[0])
+        .cells("phandle", &[GIC]);
+    gic
 }

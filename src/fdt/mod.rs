@@ -273,8 +273,21 @@ impl<'a> Platform<'a> {
             }
         }
         free.retain(|piece| !piece.is_empty());
-        free.sort_unstable_by_key(|piece| piece.start());
+        sort_by_start(&mut free, |piece| piece);
         free
+    }
+}
+
+/// Sorts by address. By insertion: a few entries, and a tenth of the code of the library's sort.
+pub(crate) fn sort_by_start<T>(list: &mut [T], range: impl Fn(&T) -> &HostRange) {
+    for end in 1..list.len() {
+        let mut at = end;
+        while let Some([below, above]) = list.get(at.wrapping_sub(1)..=at)
+            && range(below).start() > range(above).start()
+        {
+            list.swap(at - 1, at);
+            at -= 1;
+        }
     }
 }
 

@@ -11,11 +11,13 @@ use crate::problem::Problem;
 pub(super) type Node<'b, 'a> = fdt::node::FdtNode<'b, 'a>;
 
 /// Value of a property, or `None`.
+#[inline(never)]
 pub(super) fn prop<'a>(node: Node<'_, 'a>, name: &str) -> Option<&'a [u8]> {
     node.property(name).map(|p| p.value)
 }
 
 /// A property as text: what comes before its first NUL.
+#[inline(never)]
 pub(super) fn text<'a>(node: Node<'_, 'a>, name: &str) -> Result<Option<&'a str>, Problem> {
     let Some(value) = prop(node, name) else { return Ok(None) };
     let bytes = value.split(|&b| b == 0).next().unwrap_or_default();
@@ -25,6 +27,7 @@ pub(super) fn text<'a>(node: Node<'_, 'a>, name: &str) -> Result<Option<&'a str>
 }
 
 /// A property as one number of 4 or 8 bytes.
+#[inline(never)]
 pub(super) fn number(node: Node<'_, '_>, name: &str) -> Result<Option<u64>, Problem> {
     let Some(value) = prop(node, name) else { return Ok(None) };
     match value.len() {
@@ -36,11 +39,13 @@ pub(super) fn number(node: Node<'_, '_>, name: &str) -> Result<Option<u64>, Prob
 }
 
 /// E0105, for a property that is not what it has to be.
+#[inline(never)]
 pub(super) fn bad(node: &str, name: &str, what: &str, fix: &str) -> Problem {
     problem!("E0105", ("{node} {name}"); ("{what}"); ("{fix}"))
 }
 
 /// Whether a node is in use: no `status`, or "okay" (Devicetree Specification 2.3.4).
+#[inline(never)]
 pub(super) fn enabled(node: Node<'_, '_>) -> bool {
     match prop(node, "status") {
         None => true,
@@ -49,6 +54,7 @@ pub(super) fn enabled(node: Node<'_, '_>) -> bool {
 }
 
 /// Whether one of a node's `compatible` strings is among `names`.
+#[inline(never)]
 pub(super) fn compatible(node: Node<'_, '_>, names: &[&str]) -> bool {
     node.compatible().is_some_and(|c| c.all().any(|have| names.contains(&have)))
 }
@@ -64,6 +70,7 @@ pub(super) struct Cells<'a>(pub(super) &'a [u8]);
 
 impl Cells<'_> {
     /// A number of `count` cells; `None` at the end, or if it has more than 64 bits.
+    #[inline(never)]
     pub(super) fn take(&mut self, count: u32) -> Option<u64> {
         let (number, rest) = self.0.split_at_checked(count as usize * 4)?;
         self.0 = rest;
@@ -86,6 +93,7 @@ pub(super) struct Bus<'a> {
 
 impl<'a> Bus<'a> {
     /// Reads `#address-cells` and the rest of `node`; the counts default to 2 and 1 (specification 2.3.5).
+    #[inline(never)]
     pub(super) fn of(node: Node<'_, 'a>, above: Option<&Bus<'a>>) -> Self {
         let count =
             |name, default| prop(node, name).and_then(|v| Cells(v).take(1)).map_or(default, |n| n as u32);
@@ -137,6 +145,7 @@ impl<'a> Bus<'a> {
     }
 
     /// An address on this bus as one of the bus above, if `ranges` says how.
+    #[inline(never)]
     fn up(&self, address: u64, above: &Bus<'a>) -> Option<u64> {
         let ranges = self.ranges?;
         if ranges.is_empty() {
@@ -179,6 +188,7 @@ pub(super) type Chain<'a> = heapless::Vec<Bus<'a>, MAX_DEPTH>;
 ///
 /// # Errors
 /// E0109 if a bus above does not translate the address.
+#[inline(never)]
 pub(super) fn device<'a>(
     node: Node<'_, 'a>,
     chain: &Chain<'a>,

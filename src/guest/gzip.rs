@@ -272,6 +272,19 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn unpacks_what_gzip_packed() {
+        let data = sample();
+        for level in ["-1", "-9n"] {
+            let dir = std::env::temp_dir();
+            let Some((packed, _)) = crate::fdt::tests::run("gzip", &[level, "-c"], &dir, &data) else {
+                return;
+            };
+            assert_eq!(stated_size(&packed), data.len() as u64);
+            assert!(unpack(&packed, WINDOW).unwrap() == data);
+        }
+    }
+
+    #[test]
     fn refuses_what_is_damaged_or_cut() {
         let packed = pack(&sample(), FNAME | FHCRC);
         let code = |bytes: &[u8]| unpack(bytes, WINDOW).err().map(|p| p.code);

@@ -99,6 +99,14 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 vcpu.regs.skip(mmio.abort.instruction_bytes());
                 Next::Resume
             }
+            // A device's reserved offsets read as zero and ignore writes, as most manuals have it.
+            Err(AccessError::NoRegister) if vm.bus.find(mmio.ipa).is_some() => {
+                if !mmio.write {
+                    vcpu.regs.set_x(mmio.reg, 0);
+                }
+                vcpu.regs.skip(mmio.abort.instruction_bytes());
+                Next::Resume
+            }
             Err(_) => self.abort(vm, mmio.abort, Exit::Mmio(mmio)),
         }
     }
@@ -142,7 +150,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         if shown && write {
             self.console.pump(&mut self.machine, vm);
             level = vm.uart.lock().irq();
-        } else if shown && self.console.has_input() {
+        }
+        if shown && self.console.has_input() {
             self.console.type_in(&mut self.machine, vm);
             level = vm.uart.lock().irq();
         }

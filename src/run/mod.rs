@@ -340,7 +340,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// The hypervisor's own timer fired.
     fn timer_expired(&mut self, vcpu: Option<&Vcpu>) -> bool {
         let now = self.machine.now();
+        // Its line stays high until it is set anew.
         self.armed = None;
+        self.machine.arm_timer(None);
         while let Some(purpose) = self.timers.expired(now) {
             match purpose {
                 Purpose::Vcpu(vm, id) => {

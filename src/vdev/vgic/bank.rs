@@ -40,6 +40,8 @@ impl Iterator for Bits {
 pub(super) struct Bank {
     /// Those that exist.
     pub(super) valid: u32,
+    /// Those of which the configuration is fixed: SGIs.
+    pub(super) fixed: u32,
     /// In Group 1; else Group 0.
     pub(super) group: u32,
     /// Forwarded when pending.
@@ -57,7 +59,7 @@ pub(super) struct Bank {
 
     /// A physical interrupt of the same INTID is active on behalf of this one.
     pub(super) linked: u32,
-    /// A linked one came again while its predecessor, over and done, was still listed.
+    /// Listed, and linked since: what the list register holds is not what the link is about.
     pub(super) fired: u32,
     /// Ended without the hardware: the physical interrupt is to be deactivated by EL2.
     pub(super) release: u32,
@@ -68,8 +70,6 @@ pub(super) struct Bank {
     pub(super) hardware: u32,
     /// Listed, and the list register holds what was `latch`.
     pub(super) moved: u32,
-    /// Listed, and pending there when last looked at.
-    pub(super) shown: u32,
     /// Listed, and ICPENDR was written since.
     pub(super) drop: u32,
     /// Listed, and ICACTIVER was written since.
@@ -78,18 +78,21 @@ pub(super) struct Bank {
     pub(super) rouse: u32,
     /// Listed, and another vCPU waits to know its state.
     pub(super) asked: u32,
-    /// `active` and `shown` are from after that question.
+    /// `active` and `moved` are from after that question; whoever reads them takes this back.
     pub(super) answered: u32,
+    /// Any of what is rare: drop, quiet, rouse, asked, answered, forced, release.
+    pub(super) odd: u32,
 
     /// GICx_IPRIORITYRn.
     pub(super) priority: [u8; 32],
 }
 
 impl Bank {
-    /// As after reset: disabled, Group 0, priority 0, nothing pending. `edge` is the configuration.
+    /// As after reset: disabled, Group 0, priority 0, nothing pending. `edge`: edge-triggered for good.
     pub(super) const fn new(valid: u32, edge: u32) -> Self {
         Self {
             valid,
+            fixed: edge,
             group: 0,
             enabled: 0,
             edge,
@@ -103,19 +106,19 @@ impl Bank {
             listed: 0,
             hardware: 0,
             moved: 0,
-            shown: 0,
             drop: 0,
             quiet: 0,
             rouse: 0,
             asked: 0,
             answered: 0,
+            odd: 0,
             priority: [0; 32],
         }
     }
 
     /// Back to [`new`](Self::new), but lines are what devices make them.
-    pub(super) fn reset(&mut self, edge: u32) {
-        *self = Self { line: self.line, ..Self::new(self.valid, edge) };
+    pub(super) fn reset(&mut self) {
+        *self = Self { line: self.line, ..Self::new(self.valid, self.fixed) };
     }
 
     /// Pending, leaving aside what list registers know.
@@ -175,7 +178,7 @@ impl Bank {
     #[inline(always)]
     pub(super) fn link(&mut self, lane: u32) {
         let b = bit(lane);
-        self.fired |= self.linked & b;
+        self.fired |= self.listed & b;
         self.linked |= b;
         self.latch |= b;
     }
@@ -184,6 +187,7 @@ impl Bank {
     #[inline(always)]
     fn unlink(&mut self, lanes: u32) {
         self.release |= self.linked & lanes;
+        self.odd |= self.release;
         self.linked &= !lanes;
     }
 
@@ -204,6 +208,7 @@ impl Bank {
     pub(super) fn clear_pending(&mut self, lanes: u32) {
         self.latch &= !lanes;
         self.drop |= lanes & self.listed;
+        self.odd |= self.drop;
         self.unlink(lanes & !self.listed & !self.active);
     }
 
@@ -216,6 +221,7 @@ impl Bank {
         let fresh = lanes & !self.listed & !self.active;
         self.active |= fresh;
         self.forced |= fresh;
+        self.odd |= lanes;
     }
 
     /// ICACTIVER, ICC_DIR_EL1.
@@ -223,6 +229,7 @@ impl Bank {
         let listed = lanes & self.listed;
         self.quiet |= listed;
         self.rouse &= !listed;
+        self.odd |= listed;
         self.deactivate(lanes & !self.listed);
     }
 
@@ -237,7 +244,7 @@ impl Bank {
         let mut active = entry & lr::ACTIVE != 0;
         // Whether the guest's deactivation, if there was one, reached the physical interrupt.
         let mut reached = entry & lr::HW != 0;
-        if (self.drop | self.quiet | self.rouse | self.asked) & b != 0 {
+        if self.odd & b != 0 {
             if self.drop & b != 0 && pending {
                 pending = false;
                 reached &= active;
@@ -248,7 +255,6 @@ impl Bank {
             }
             if self.rouse & b != 0 && !active {
                 active = true;
-                self.active &= !b;
                 self.forced |= b;
             }
             self.answered |= self.asked & b;
@@ -267,11 +273,11 @@ impl Bank {
             self.active &= !b;
             self.forced &= !b;
         }
-        if self.linked & b != 0 && !active {
+        if self.linked & !self.fired & b != 0 && !active {
             if !reached {
                 self.unlink(b);
             } else if !pending {
-                self.linked &= self.fired | !b;
+                self.linked &= !b;
             }
         }
         self.fired &= !b;
@@ -285,7 +291,7 @@ impl Bank {
         let b = bit(lane);
         let active = self.active & b != 0;
         let latch = forward && self.latch & b != 0;
-        let high = forward && self.line & !self.edge & b != 0;
+        let high = self.line & !self.edge & b != 0;
         let mut entry = u64::from(intid) | u64::from(self.priority(lane)) << lr::PRIORITY_SHIFT;
         if self.group & b != 0 {
             entry |= lr::GROUP1;
@@ -293,29 +299,60 @@ impl Bank {
         if active {
             entry |= lr::ACTIVE;
         }
-        self.shown &= !b;
-        if latch || high && !active {
+        if latch || high && forward && !active {
             entry |= lr::PENDING;
-            self.shown |= b;
         }
         self.hardware &= !b;
         if self.linked & b != 0 && !(active && latch) {
             // The architecture has no pending and active hardware entry: that one is ours to end.
             entry |= lr::HW | u64::from(intid) << lr::PINTID_SHIFT;
             self.hardware |= b;
-        } else if high || self.linked & b != 0 {
-            // Its line may still be high when the guest is done: then it is pending again at once.
+        } else if high || self.linked & b != 0 || self.latch & b != 0 && !latch {
+            // Its end has consequences: pending again while its line is high, or at another vCPU, or to be
+            // told to the physical interrupt.
             entry |= lr::EOI;
         }
         if latch {
             self.latch &= !b;
             self.moved |= b;
         }
-        if self.listed & b == 0 {
-            self.answered &= !b;
-        }
         self.listed |= b;
         entry
+    }
+
+    /// Takes back list registers that the hardware left empty, nothing being `odd` or active elsewhere, and
+    /// lists the one interrupt that is due, if there is one. `None` if there are more, with nothing changed.
+    #[inline(always)]
+    pub(super) fn turn_over(&mut self, groups: u32) -> Option<u64> {
+        let due = self.pending() & self.forwarded(groups);
+        if due & due.wrapping_sub(1) != 0 {
+            return None;
+        }
+        let linked = self.linked & (!self.hardware | self.fired);
+        let lane = due.trailing_zeros() & 31;
+        let mut entry = u64::from(lane) | u64::from(self.priority(lane)) << lr::PRIORITY_SHIFT | lr::PENDING;
+        if self.group & due != 0 {
+            entry |= lr::GROUP1;
+        }
+        if linked & due != 0 {
+            entry |= lr::HW | u64::from(lane) << lr::PINTID_SHIFT;
+        } else if self.line & !self.edge & due != 0 {
+            entry |= lr::EOI;
+        }
+        self.linked = linked;
+        self.hardware = linked & due;
+        self.moved = self.latch & due;
+        self.latch &= !due;
+        self.listed = due;
+        self.fired = 0;
+        self.active = 0;
+        Some(if due == 0 { 0 } else { entry })
+    }
+
+    /// Works out `odd`.
+    pub(super) fn settle_odd(&mut self) {
+        self.odd =
+            self.drop | self.quiet | self.rouse | self.asked | self.answered | self.forced | self.release;
     }
 
     /// `lane`, taken back, left its list register.
@@ -324,7 +361,5 @@ impl Bank {
         let gone = !bit(lane);
         self.listed &= gone;
         self.hardware &= gone;
-        self.shown &= gone;
-        self.answered &= gone;
     }
 }

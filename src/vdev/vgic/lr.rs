@@ -8,7 +8,7 @@ pub const ACTIVE: u64 = 1 << 63;
 pub const STATE: u64 = PENDING | ACTIVE;
 /// ICH_LRn_EL2.HW: deactivation also deactivates the physical interrupt pINTID.
 pub const HW: u64 = 1 << 61;
-/// ICH_LRn_EL2.Group.
+/// ICH_LRn_EL2.Group: Group 1.
 pub const GROUP1: u64 = 1 << 60;
 /// ICH_LRn_EL2.Priority, eight bits from here.
 pub const PRIORITY_SHIFT: u32 = 48;

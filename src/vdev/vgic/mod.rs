@@ -36,9 +36,11 @@
 
 mod affinity;
 mod bank;
+mod crowd;
 mod load;
 pub mod lr;
 mod registers;
+mod signals;
 mod spis;
 #[cfg(test)]
 mod tests;
@@ -295,11 +297,10 @@ impl Vgic {
         if offset & size.bytes().wrapping_sub(1) != 0 {
             return Outcome::Refused(AccessError::BadSize);
         }
-        let access = Access { me, offset, size, write, lists };
-        match (self.version, frame) {
-            (GicVersion::V3, Frame::Gicd) => self.gicd_v3(access),
-            (GicVersion::V3, Frame::GicrRd(vcpu)) => self.gicr_rd(access, vcpu),
-            (GicVersion::V3, Frame::GicrSgi(vcpu)) => self.gicr_sgi(access, vcpu),
+        let access = Access { me, offset: offset as u32, size };
+        match (self.version, write) {
+            (GicVersion::V3, None) => self.read_v3(access, frame, lists),
+            (GicVersion::V3, Some(value)) => self.write_v3(access, frame, value),
             (GicVersion::V2, _) => Outcome::Refused(AccessError::NoRegister),
         }
     }
@@ -428,7 +429,7 @@ impl Vgic {
         self.owing.store(0, Ordering::Relaxed);
         for cpu in &self.cpus {
             let mut private = cpu.private.lock();
-            private.bank.reset(SGI_EDGES);
+            private.bank.reset();
             private.spi_lists = 0;
             cpu.asleep.store(true, Ordering::Relaxed);
             cpu.attention.store(true, Ordering::Release);
@@ -445,6 +446,14 @@ impl Vgic {
         self.cpus.get(usize::from(vcpu.0))
     }
 
+    /// Whether a vCPU has anything in list registers.
+    fn is_loaded(&self, vcpu: VcpuId) -> bool {
+        self.cpu(vcpu).is_some_and(|cpu| {
+            let private = cpu.private.lock();
+            private.bank.listed != 0 || private.spi_lists != 0
+        })
+    }
+
     /// Has `vcpu` look.
     #[inline(always)]
     fn look(&self, cpu: &Cpu, vcpu: VcpuId) -> Kicks {
@@ -454,10 +463,9 @@ impl Vgic {
 }
 
 /// One access to a register, on its way to it.
-struct Access<'a> {
+#[derive(Clone, Copy)]
+struct Access {
     me: VcpuId,
-    offset: u64,
     size: Size,
-    write: Option<u64>,
-    lists: &'a mut Lists,
+    offset: u32,
 }

@@ -4,11 +4,12 @@
 //! for each interrupt, from interrupt 0 up.
 
 use super::bank::{Bank, Bits, bit};
+use super::spis::{SpiBank, Spis};
 use super::{Access, Kicks, Outcome, Vgic, lr};
 use crate::exit::Size;
 use crate::vcpu::{Lists, VcpuId};
-use crate::vdev::AccessError;
 use core::sync::atomic::Ordering;
+use spin::MutexGuard;
 
 /// An array of registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(super) enum Array {
     Config,
     /// RES0.
     Reserved,
+    /// Some other registers.
+    None,
 }
 
 /// Where an array lies.
@@ -68,21 +71,36 @@ const ROWS: [Row; 11] = [
     row(0xe00, 0xf00, 1, Array::Reserved,     "NSACR"),     // RAZ/WI with GICD_CTLR.DS
 ];
 
-/// For each 128 bytes up to 0x1000: which row, plus one.
-const INDEX: [u8; 32] = {
-    let mut index = [0; 32];
+/// What lies in 128 bytes of registers.
+#[derive(Clone, Copy)]
+struct Slot {
+    array: Array,
+    shift: u8,
+    /// Of the offset: what remains within the array.
+    mask: u16,
+}
+
+/// For each 128 bytes up to 0x1000.
+static SLOTS: [Slot; 32] = {
+    let mut slots = [Slot { array: Array::None, shift: 0, mask: 0 }; 32];
     let mut n = 0;
     #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "evaluated by the compiler")]
     while n < ROWS.len() {
-        let mut place = ROWS[n].first;
-        while place < ROWS[n].end {
-            index[place as usize >> 7] = n as u8 + 1;
+        let Row { first, end, shift, array } = ROWS[n];
+        let mask = end - first - 1;
+        // Arrays are as large as a power of two, and aligned to it.
+        assert!((mask + 1).is_power_of_two() && first & mask == 0);
+        let mut place = first;
+        while place < end {
+            slots[place as usize >> 7] = Slot { array, shift, mask };
             place += 0x80;
         }
         n += 1;
     }
-    index
+    slots
 };
+
+const DONE: Outcome = Outcome::Done(0, Kicks::NONE);
 
 /// What an access means: the array, and the first interrupt that it is about.
 #[derive(Clone, Copy)]
@@ -92,15 +110,26 @@ pub(super) struct Place {
     pub(super) first: u32,
 }
 
-/// The array at an offset, or `None` if there is none; an error if it cannot be accessed by this size.
+impl Place {
+    /// Which bank of SPIs.
+    fn shared_bank(self) -> usize {
+        (self.first as usize >> 5).wrapping_sub(1)
+    }
+}
+
+/// What is at an offset; [`Array::None`] if it is no array.
 #[inline(always)]
-pub(super) fn find(offset: u64, size: Size) -> Option<Result<Place, AccessError>> {
-    let slot = INDEX.get(offset as usize >> 7).copied().unwrap_or(0);
-    let row = ROWS.get(usize::from(slot).wrapping_sub(1))?;
-    let first =
-        (offset as u32).wrapping_sub(u32::from(row.first)).wrapping_shl(3).wrapping_shr(row.shift.into());
-    let legal = size == Size::Word || size == Size::Byte && row.array == Array::Priority;
-    Some(if legal { Ok(Place { array: row.array, first }) } else { Err(AccessError::BadSize) })
+pub(super) fn find(offset: u32) -> Place {
+    let slot = SLOTS.get(offset as usize >> 7);
+    let Slot { array, shift, mask } = slot.copied().unwrap_or(Slot { array: Array::None, shift: 0, mask: 0 });
+    let first = (offset & u32::from(mask)).wrapping_shl(3).wrapping_shr(shift.into());
+    Place { array, first }
+}
+
+/// Whether an array can be accessed by this size.
+#[inline(always)]
+pub(super) fn legal(array: Array, size: Size) -> bool {
+    size == Size::Word || size == Size::Byte && array == Array::Priority
 }
 
 /// What a read of `array` from `lane` on gives; `pending` and `active` as the guest is to see them.
@@ -114,7 +143,7 @@ fn read(bank: &Bank, array: Array, lane: u32, size: Size, pending: u32, active: 
         Array::Priority if size == Size::Byte => bank.priority(lane).into(),
         Array::Priority => (0..4).rev().fold(0, |word, n| word << 8 | u32::from(bank.priority(lane | n))),
         Array::Config => spread(bank.edge >> (lane & 16)),
-        Array::Reserved => 0,
+        Array::Reserved | Array::None => 0,
     }
 }
 
@@ -128,60 +157,52 @@ fn gather(word: u32) -> u32 {
     (0..16u32).filter(|n| word & bit(n.wrapping_mul(2) | 1) != 0).fold(0, |bits, n| bits | bit(n))
 }
 
-/// What a write changed: the interrupts concerned.
+/// A write; says which interrupts it is about.
 #[inline(always)]
-fn write(bank: &mut Bank, place: Place, size: Size, value: u32, priority_mask: u8, sgis: u32) -> u32 {
+fn write(bank: &mut Bank, place: Place, size: Size, value: u32, priority_mask: u8) -> u32 {
     let lanes = value & bank.valid;
+    match place.array {
+        Array::SetEnable => bank.enabled |= lanes,
+        Array::ClearEnable => bank.enabled &= !lanes,
+        Array::Priority => return write_priority(bank, place.first & 31, size, value, priority_mask),
+        _ => return write_rare(bank, place, value, lanes),
+    }
+    lanes
+}
+
+#[inline(never)]
+fn write_rare(bank: &mut Bank, place: Place, value: u32, lanes: u32) -> u32 {
     match place.array {
         Array::Group => {
             let changed = bank.group ^ lanes;
             bank.group = lanes;
-            changed
+            return changed;
         }
-        Array::SetEnable => {
-            bank.enabled |= lanes;
-            lanes
-        }
-        Array::ClearEnable => {
-            bank.enabled &= !lanes;
-            lanes
-        }
-        Array::SetPending => {
-            bank.set_pending(lanes);
-            lanes
-        }
-        Array::ClearPending => {
-            bank.clear_pending(lanes);
-            lanes
-        }
-        Array::SetActive => {
-            bank.set_active(lanes);
-            lanes
-        }
-        Array::ClearActive => {
-            bank.clear_active(lanes);
-            lanes
-        }
-        Array::Priority => {
-            let lane = place.first & 31;
-            let count = size.bytes() as usize;
-            let values = value.to_le_bytes();
-            let slots = bank.priority.iter_mut().skip(lane as usize).take(count);
-            for (slot, value) in slots.zip(values) {
-                *slot = value & priority_mask;
-            }
-            (bit(count as u32).wrapping_sub(1)).wrapping_shl(lane) & bank.valid
-        }
+        Array::SetPending => bank.set_pending(lanes),
+        Array::ClearPending => bank.clear_pending(lanes),
+        Array::SetActive => bank.set_active(lanes),
+        Array::ClearActive => bank.clear_active(lanes),
         Array::Config => {
             let half = place.first & 16;
-            let field = 0xffffu32.wrapping_shl(half) & bank.valid & !sgis;
+            let field = 0xffffu32.wrapping_shl(half) & bank.valid & !bank.fixed;
             let edge = bank.edge & !field | gather(value).wrapping_shl(half) & field;
             let changed = edge ^ bank.edge;
             bank.edge = edge;
-            changed
+            return changed;
         }
-        Array::Reserved => 0,
+        _ => return 0,
     }
+    lanes
+}
+
+#[inline(never)]
+fn write_priority(bank: &mut Bank, lane: u32, size: Size, value: u32, mask: u8) -> u32 {
+    let count = size.bytes() as usize;
+    let slots = bank.priority.iter_mut().skip(lane as usize).take(count);
+    for (slot, value) in slots.zip(value.to_le_bytes()) {
+        *slot = value & mask;
+    }
+    bit(count as u32).wrapping_sub(1).wrapping_shl(lane) & bank.valid
 }
 
 /// The state of those of `lanes` that `lists`, folded, hold of a bank: pending, active.
@@ -199,20 +220,25 @@ fn state_in_lists(lists: &Lists, first: u32, lanes: u32) -> (u32, u32) {
 }
 
 impl Vgic {
-    /// An access to an array of a private bank.
-    #[inline(always)]
-    pub(super) fn private_array(&self, access: Access<'_>, vcpu: VcpuId, place: Place) -> Outcome {
-        let Some(cpu) = self.cpu(vcpu) else { return Outcome::Done(0, Kicks::NONE) };
+    /// A read of an array of a private bank.
+    #[inline(never)]
+    pub(super) fn read_private(&self, access: Access, vcpu: VcpuId, place: Place, lists: &Lists) -> Outcome {
+        let Some(cpu) = self.cpu(vcpu) else { return DONE };
+        let mut private = cpu.private.lock();
+        let own = if vcpu == access.me { u32::MAX } else { 0 };
+        self.read_bank(access, lists, &mut private.bank, place, 0, own, |_| vcpu)
+    }
+
+    /// A write to an array of a private bank.
+    #[inline(never)]
+    pub(super) fn write_private(&self, access: Access, vcpu: VcpuId, place: Place, value: u32) -> Outcome {
+        let Some(cpu) = self.cpu(vcpu) else { return DONE };
         let mut private = cpu.private.lock();
         let bank = &mut private.bank;
-        let Some(value) = access.write else {
-            let own = if vcpu == access.me { u32::MAX } else { 0 };
-            return self.read_bank(&access, bank, place, 0, own, |_| vcpu);
-        };
         let before = bank.listed | bank.wanted();
-        let touched = write(bank, place, access.size, value as u32, self.priority_mask, super::SGI_EDGES);
-        if touched & (before | bank.wanted()) == 0 {
-            return Outcome::Done(0, Kicks::NONE);
+        let touched = write(bank, place, access.size, value, self.priority_mask);
+        if touched & (before | bank.wanted()) | bank.release == 0 {
+            return DONE;
         }
         if place.array == Array::ClearEnable && touched & bank.listed != 0 {
             self.owe(Kicks::of(vcpu).without(access.me));
@@ -220,28 +246,65 @@ impl Vgic {
         Outcome::Done(0, self.look(cpu, vcpu))
     }
 
-    /// An access to an array of a bank of SPIs.
-    #[inline(always)]
-    pub(super) fn shared_array(&self, access: Access<'_>, bank: usize, place: Place) -> Outcome {
+    /// A read of an array of SPIs.
+    #[inline(never)]
+    pub(super) fn read_shared(&self, access: Access, place: Place, lists: &Lists) -> Outcome {
         let mut spis = self.spis.lock();
-        let Some(here) = spis.banks.get_mut(bank) else { return Outcome::Done(0, Kicks::NONE) };
-        let Some(value) = access.write else {
-            let listed = here.bank.listed;
-            let own = if listed == 0 { 0 } else { here.at_home(listed, access.me.0 as u8) };
-            let homes = here.home;
-            let first = (bank as u32).wrapping_mul(32).wrapping_add(32);
-            return self.read_bank(&access, &mut here.bank, place, first, own, |lane| {
-                VcpuId(homes.get(lane as usize & 31).copied().unwrap_or(0).into())
-            });
-        };
-        if place.array == Array::SetActive {
-            here.settle_homes(value as u32);
+        let bank = place.shared_bank();
+        let Some(here) = spis.banks.get_mut(bank) else { return DONE };
+        let listed = here.bank.listed;
+        let own = if listed == 0 { 0 } else { here.at_home(listed, access.me.0 as u8) };
+        let SpiBank { bank, home, .. } = here;
+        self.read_bank(access, lists, bank, place, place.first & !31, own, |lane| {
+            VcpuId(home.get(lane as usize & 31).copied().unwrap_or(0).into())
+        })
+    }
+
+    /// A write to an array of SPIs.
+    #[inline(never)]
+    pub(super) fn write_shared(&self, access: Access, place: Place, value: u32) -> Outcome {
+        if place.array != Array::SetEnable {
+            return self.write_shared_rare(access, place, value);
         }
-        let touched = write(&mut here.bank, place, access.size, value as u32, self.priority_mask, 0);
-        let leaving = place.array == Array::ClearEnable && touched & here.bank.listed != 0;
+        let mut spis = self.spis.lock();
+        let bank = place.shared_bank();
+        let Some(here) = spis.banks.get_mut(bank) else { return DONE };
+        let touched = value & here.bank.valid;
+        here.bank.enabled |= touched;
+        if !here.concerns(touched) {
+            return DONE;
+        }
+        self.after_write(spis, access.me, bank, place.array, touched)
+    }
+
+    #[inline(never)]
+    fn write_shared_rare(&self, access: Access, place: Place, value: u32) -> Outcome {
+        let mut spis = self.spis.lock();
+        let bank = place.shared_bank();
+        let Some(here) = spis.banks.get_mut(bank) else { return DONE };
+        if place.array == Array::SetActive {
+            here.settle_homes(value);
+        }
+        let touched = write(&mut here.bank, place, access.size, value, self.priority_mask);
+        if !here.concerns(touched) {
+            return DONE;
+        }
+        self.after_write(spis, access.me, bank, place.array, touched)
+    }
+
+    #[inline(never)]
+    fn after_write(
+        &self,
+        mut spis: MutexGuard<'_, Spis>,
+        me: VcpuId,
+        bank: usize,
+        array: Array,
+        touched: u32,
+    ) -> Outcome {
+        let listed = spis.banks.get(bank).map_or(0, |here| here.bank.listed);
         let kicks = spis.refresh(&self.cpus, bank, touched);
-        if leaving {
-            self.owe(kicks.without(access.me));
+        if array == Array::ClearEnable && touched & listed != 0 {
+            self.owe(kicks.without(me));
         }
         Outcome::Done(0, kicks)
     }
@@ -251,11 +314,13 @@ impl Vgic {
         self.owing.fetch_or(vcpus.0, Ordering::Relaxed);
     }
 
-    /// A read of an array. `own`: those of its lanes that are in list registers of the reader, if listed.
+    /// A read of an array, `bank`, of which interrupt 0 is INTID `first`. `own`: those of its lanes that are in list registers of the reader, if listed.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "a closure over them costs more than it says")]
     fn read_bank(
         &self,
-        access: &Access<'_>,
+        access: Access,
+        lists: &Lists,
         bank: &mut Bank,
         place: Place,
         first: u32,
@@ -265,8 +330,8 @@ impl Vgic {
         use Array::{ClearActive, ClearPending, SetActive, SetPending};
         let (mut pending, mut active) = (bank.pending(), bank.active);
         let live = matches!(place.array, SetPending | ClearPending | SetActive | ClearActive);
-        if live && bank.listed != 0 {
-            match self.read_listed(access, bank, first, own, home) {
+        if live && bank.listed | bank.answered != 0 {
+            match self.read_listed(lists, bank, first, own, home) {
                 Ok((p, a)) => (pending, active) = (p, a),
                 Err(outcome) => return outcome,
             }
@@ -279,28 +344,29 @@ impl Vgic {
     #[cold]
     fn read_listed(
         &self,
-        access: &Access<'_>,
+        lists: &Lists,
         bank: &mut Bank,
         first: u32,
         own: u32,
         home: impl Fn(u32) -> VcpuId,
     ) -> Result<(u32, u32), Outcome> {
         let own = bank.listed & own;
-        if own != 0 && access.lists.loaded {
+        if own != 0 && lists.loaded {
             return Err(Outcome::Fold);
         }
         let others = bank.listed & !own;
         let unknown = others & !bank.answered;
         if let Some(lane) = Bits(unknown).next() {
+            let holder = home(lane);
             bank.asked |= unknown;
-            let vcpus = Bits(unknown).fold(Kicks::NONE, |set, lane| set | Kicks::of(home(lane)));
-            super::call(&self.cpus, vcpus);
-            return Err(Outcome::Remote(home(lane)));
+            bank.odd |= unknown;
+            super::call(&self.cpus, Kicks::of(holder));
+            return Err(Outcome::Remote(holder));
         }
-        bank.answered &= !others;
+        bank.answered &= own;
         // What registers did to the reader's own since they were listed counts already.
-        let (p, a) = state_in_lists(access.lists, first, own);
-        let p = p & !bank.drop | bank.shown & others & !bank.drop;
+        let (p, a) = state_in_lists(lists, first, own);
+        let p = p & !bank.drop | bank.moved & others & !bank.drop;
         let a = (a | bank.active & others) & !bank.quiet | bank.rouse;
         Ok((bank.pending() | p, bank.active & !bank.listed | a))
     }

@@ -60,6 +60,13 @@ impl SpiBank {
         }
     }
 
+    /// Whether a change of `lanes` can matter to anybody: false if all of them are idle.
+    #[inline(always)]
+    pub(super) fn concerns(&self, lanes: u32) -> bool {
+        let bank = &self.bank;
+        (bank.latch | bank.line | bank.active | bank.listed | self.queued) & lanes != 0
+    }
+
     /// Whether `lane` is in a list register of `vcpu`.
     #[inline(always)]
     pub(super) fn holds(&self, lane: u32, vcpu: u8) -> bool {
@@ -121,7 +128,7 @@ impl Spis {
     pub(super) fn reset(&mut self, target: u8) {
         for spis in &mut self.banks {
             let mut bank = spis.bank.clone();
-            bank.reset(0);
+            bank.reset();
             *spis = SpiBank { bank, target: [target; 32], ..SpiBank::new(0) };
         }
         self.queues.fill([0; MAX_BANKS]);
@@ -148,7 +155,6 @@ impl Spis {
     }
 
     /// Brings the queues in line with what happened to `touched`; says who has to look.
-    #[inline(always)]
     pub(super) fn refresh(&mut self, cpus: &[Cpu], bank: usize, touched: u32) -> Kicks {
         let Some(spis) = self.banks.get(bank) else { return Kicks::NONE };
         let busy = (spis.bank.listed | spis.queued | spis.bank.wanted()) & touched;

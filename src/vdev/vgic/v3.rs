@@ -3,10 +3,10 @@
 //! One security state (GICD_CTLR.DS is RAO/WI) and affinity routing always on; no LPIs, no message-based
 //! SPIs, no extended ranges. What is not in a table below is RAZ/WI.
 
-use super::registers::{self, Array};
-use super::{Access, Kicks, Outcome, Vgic, affinity};
+use super::registers::{self, Array, Place};
+use super::{Access, Frame, Kicks, Outcome, Vgic, affinity};
 use crate::exit::Size;
-use crate::vcpu::VcpuId;
+use crate::vcpu::{Lists, VcpuId};
 use crate::vdev::AccessError;
 use core::sync::atomic::Ordering;
 
@@ -61,7 +61,7 @@ enum Register {
 /// What is at `offset` of the distributor.
 #[rustfmt::skip]
 #[inline(always)]
-fn gicd_register(offset: u64) -> (Register, Size) {
+fn gicd_register(offset: u32) -> (Register, Size) {
     match offset {
         //  offset          register             width          the manual's name
         0x0000           => (Register::GicdCtlr,  Size::Word),   // GICD_CTLR       RW
@@ -76,7 +76,7 @@ fn gicd_register(offset: u64) -> (Register, Size) {
 /// What is at `offset` of RD_base.
 #[rustfmt::skip]
 #[inline(always)]
-fn gicr_register(offset: u64) -> (Register, Size) {
+fn gicr_register(offset: u32) -> (Register, Size) {
     match offset {
         //  offset          register             width          the manual's name
         0x0000           => (Register::GicrCtlr,  Size::Word),   // GICR_CTLR       RW
@@ -98,47 +98,112 @@ fn legal(register: Register, width: Size, size: Size) -> bool {
 const DONE: Outcome = Outcome::Done(0, Kicks::NONE);
 const BAD_SIZE: Outcome = Outcome::Refused(AccessError::BadSize);
 
-fn value(value: u64) -> Outcome {
+fn done(value: u64) -> Outcome {
     Outcome::Done(value, Kicks::NONE)
 }
 
-fn id(ids: &[u32; 12], offset: u64) -> Outcome {
-    value(ids.get((offset as usize).wrapping_sub(0xffd0) >> 2).copied().unwrap_or(0).into())
+/// GICD_IROUTER32 to GICD_IROUTER1019 and what is reserved after them.
+const IROUTER: core::ops::Range<u32> = 0x6100..0x8000;
+
+fn id(ids: &[u32; 12], offset: u32) -> Outcome {
+    done(ids.get((offset as usize).wrapping_sub(0xffd0) >> 2).copied().unwrap_or(0).into())
+}
+
+/// What an access to SGI_base is about; `None` if it is RAZ/WI.
+#[inline(always)]
+fn private_place(access: Access) -> Result<Option<Place>, AccessError> {
+    let place = registers::find(access.offset);
+    match place.array {
+        Array::None if access.size == Size::Word || access.size == Size::Double => Ok(None),
+        array if !registers::legal(array, access.size) => Err(AccessError::BadSize),
+        Array::Reserved => Ok(None),
+        _ => Ok(Some(place).filter(|place| place.first < 32)),
+    }
+}
+
+/// What an access to the distributor is about.
+enum Gicd {
+    /// Something of SPIs.
+    Shared(Place),
+    Register(Register),
+    Irouter,
+    Nothing,
+    BadSize,
+}
+
+#[inline(always)]
+fn gicd_place(access: Access) -> Gicd {
+    let place = registers::find(access.offset);
+    if place.array != Array::None {
+        // Interrupts 0 to 31 are the redistributors', not the distributor's.
+        return match place.array {
+            array if !registers::legal(array, access.size) => Gicd::BadSize,
+            Array::Reserved => Gicd::Nothing,
+            _ if place.first < 32 => Gicd::Nothing,
+            _ => Gicd::Shared(place),
+        };
+    }
+    if IROUTER.contains(&access.offset) {
+        return Gicd::Irouter;
+    }
+    let (register, width) = gicd_register(access.offset);
+    if legal(register, width, access.size) { Gicd::Register(register) } else { Gicd::BadSize }
 }
 
 impl Vgic {
-    /// GICD.
-    pub(super) fn gicd_v3(&self, access: Access<'_>) -> Outcome {
-        let offset = access.offset;
-        match registers::find(offset, access.size) {
-            Some(Ok(place)) => {
-                let bank = (place.first >> 5).wrapping_sub(1) as usize;
-                // Interrupts 0 to 31 are the redistributors'.
-                if place.first < 32 || place.array == Array::Reserved {
-                    return DONE;
-                }
-                return self.shared_array(access, bank, place);
-            }
-            Some(Err(error)) => return Outcome::Refused(error),
-            None => {}
+    /// A load.
+    #[inline(never)]
+    pub(super) fn read_v3(&self, access: Access, frame: Frame, lists: &Lists) -> Outcome {
+        match frame {
+            Frame::Gicd => self.read_gicd(access, lists),
+            Frame::GicrRd(vcpu) => self.read_gicr(access, vcpu),
+            Frame::GicrSgi(vcpu) => match private_place(access) {
+                Ok(Some(place)) => self.read_private(access, vcpu, place, lists),
+                Ok(None) => DONE,
+                Err(error) => Outcome::Refused(error),
+            },
         }
-        if (0x6100..0x8000).contains(&offset) {
-            return self.irouter(access);
+    }
+
+    /// A store.
+    #[inline(never)]
+    pub(super) fn write_v3(&self, access: Access, frame: Frame, value: u64) -> Outcome {
+        match frame {
+            Frame::Gicd => self.write_gicd(access, value),
+            Frame::GicrRd(vcpu) => self.write_gicr(access, vcpu, value),
+            Frame::GicrSgi(vcpu) => match private_place(access) {
+                Ok(Some(place)) => self.write_private(access, vcpu, place, value as u32),
+                Ok(None) => DONE,
+                Err(error) => Outcome::Refused(error),
+            },
         }
-        let (register, width) = gicd_register(offset);
-        if !legal(register, width, access.size) {
-            return BAD_SIZE;
-        }
-        match (register, access.write) {
-            (Register::GicdCtlr, None) => {
+    }
+
+    #[inline(always)]
+    fn read_gicd(&self, access: Access, lists: &Lists) -> Outcome {
+        match gicd_place(access) {
+            Gicd::Register(Register::GicdTyper) => done(self.typer.into()),
+            Gicd::Register(Register::GicdCtlr) => {
                 let rwp = if self.owing.load(Ordering::Relaxed) != 0 { CTLR_RWP } else { 0 };
-                value((self.groups.load(Ordering::Relaxed) | CTLR_FIXED | rwp).into())
+                done((self.groups.load(Ordering::Relaxed) | CTLR_FIXED | rwp).into())
             }
-            (Register::GicdCtlr, Some(write)) => self.set_groups(access.me, write as u32 & CTLR_GROUPS),
-            (Register::GicdTyper, None) => value(self.typer.into()),
-            (Register::Iidr, None) => value(IIDR.into()),
-            (Register::Ids, None) => id(&GICD_IDS, offset),
-            _ => DONE,
+            Gicd::Register(Register::Iidr) => done(IIDR.into()),
+            Gicd::Register(Register::Ids) => id(&GICD_IDS, access.offset),
+            Gicd::Register(_) | Gicd::Nothing => DONE,
+            Gicd::Shared(place) => self.read_shared(access, place, lists),
+            Gicd::Irouter => self.irouter(access, None),
+            Gicd::BadSize => BAD_SIZE,
+        }
+    }
+
+    #[inline(always)]
+    fn write_gicd(&self, access: Access, value: u64) -> Outcome {
+        match gicd_place(access) {
+            Gicd::Shared(place) => self.write_shared(access, place, value as u32),
+            Gicd::Irouter => self.irouter(access, Some(value)),
+            Gicd::Register(Register::GicdCtlr) => self.set_groups(access.me, value as u32 & CTLR_GROUPS),
+            Gicd::Register(_) | Gicd::Nothing => DONE,
+            Gicd::BadSize => BAD_SIZE,
         }
     }
 
@@ -150,14 +215,17 @@ impl Vgic {
         }
         let all = Kicks::first(self.cpus.len());
         if before & !groups != 0 {
-            self.owe(all.without(me));
+            for vcpu in all.without(me).filter(|&vcpu| self.is_loaded(vcpu)) {
+                self.owe(Kicks::of(vcpu));
+            }
         }
         super::call(&self.cpus, all);
         Outcome::Done(0, all)
     }
 
     /// GICD_IROUTERn: 64 bits, or either half.
-    fn irouter(&self, access: Access<'_>) -> Outcome {
+    #[inline(never)]
+    fn irouter(&self, access: Access, write: Option<u64>) -> Outcome {
         if !matches!(access.size, Size::Word | Size::Double) {
             return BAD_SIZE;
         }
@@ -169,8 +237,8 @@ impl Vgic {
             return DONE;
         };
         let old = here.route(lane);
-        let Some(write) = access.write else {
-            return value(old.wrapping_shr(shift) & access.size.mask());
+        let Some(write) = write else {
+            return done(old.wrapping_shr(shift) & access.size.mask());
         };
         let mask = access.size.mask().wrapping_shl(shift);
         let new = old & !mask | write.wrapping_shl(shift) & mask;
@@ -189,45 +257,41 @@ impl Vgic {
         from_turn.find(awake).map_or(turn as u8, |(n, _)| n)
     }
 
-    /// GICR RD_base of `vcpu`.
-    pub(super) fn gicr_rd(&self, access: Access<'_>, vcpu: VcpuId) -> Outcome {
+    #[inline(always)]
+    fn read_gicr(&self, access: Access, vcpu: VcpuId) -> Outcome {
         let (register, width) = gicr_register(access.offset);
         if !legal(register, width, access.size) {
             return BAD_SIZE;
         }
         let Some(cpu) = self.cpu(vcpu) else { return DONE };
-        match (register, access.write) {
-            (Register::GicrCtlr, None) => {
+        match register {
+            Register::GicrCtlr => {
                 let owing = self.owing.load(Ordering::Relaxed) & Kicks::of(vcpu).0 != 0;
-                value(if owing { GICR_CTLR_RWP } else { 0 })
+                done(if owing { GICR_CTLR_RWP } else { 0 })
             }
-            (Register::GicrTyper, None) => {
+            Register::GicrTyper => {
                 let shift = if access.offset & 4 != 0 { 32 } else { 0 };
-                value(cpu.typer.wrapping_shr(shift) & access.size.mask())
+                done(cpu.typer.wrapping_shr(shift) & access.size.mask())
             }
-            (Register::Iidr, None) => value(IIDR.into()),
-            (Register::Waker, None) => {
+            Register::Iidr => done(IIDR.into()),
+            Register::Waker => {
                 let asleep = cpu.asleep.load(Ordering::Relaxed);
-                value(if asleep { WAKER_PROCESSOR_SLEEP | WAKER_CHILDREN_ASLEEP } else { 0 })
+                done(if asleep { WAKER_PROCESSOR_SLEEP | WAKER_CHILDREN_ASLEEP } else { 0 })
             }
-            (Register::Waker, Some(write)) => {
-                cpu.asleep.store(write & WAKER_PROCESSOR_SLEEP != 0, Ordering::Relaxed);
-                DONE
-            }
-            (Register::Ids, None) => id(&GICR_IDS, access.offset),
+            Register::Ids => id(&GICR_IDS, access.offset),
             _ => DONE,
         }
     }
 
-    /// GICR SGI_base of `vcpu`.
-    pub(super) fn gicr_sgi(&self, access: Access<'_>, vcpu: VcpuId) -> Outcome {
-        match registers::find(access.offset, access.size) {
-            Some(Ok(place)) if place.first < 32 && place.array != Array::Reserved => {
-                self.private_array(access, vcpu, place)
-            }
-            Some(Err(error)) => Outcome::Refused(error),
-            _ if access.size == Size::Word || access.size == Size::Double => DONE,
-            _ => BAD_SIZE,
+    #[inline(always)]
+    fn write_gicr(&self, access: Access, vcpu: VcpuId, value: u64) -> Outcome {
+        let (register, width) = gicr_register(access.offset);
+        if !legal(register, width, access.size) {
+            return BAD_SIZE;
         }
+        if let (Register::Waker, Some(cpu)) = (register, self.cpu(vcpu)) {
+            cpu.asleep.store(value & WAKER_PROCESSOR_SLEEP != 0, Ordering::Relaxed);
+        }
+        DONE
     }
 }

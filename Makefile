@@ -1,0 +1,134 @@
+# Builds, runs and tests Mezzanine; bare `make` explains the targets.
+#
+# Each target does the set-up that it needs first. What set-up did is remembered in target/setup and what it
+# fetched in target/guests/cache, so that it happens once.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+# Everything is left in target/, where the tests and this file look for it.
+unexport CARGO_TARGET_DIR CARGO_BUILD_TARGET_DIR
+export CARGO_NET_RETRY ?= 5
+
+BOARD ?= qemu-virt
+ARGS ?=
+IMAGE_LIMIT := 256000 # bytes, 250 KiB
+
+SETUP := tests/setup
+COMMON := $(SETUP)/common.sh
+HOST := target/setup/host
+RUST := target/setup/rust.env
+QEMU := target/setup/qemu
+LINT := target/setup/lint
+KERNEL := target/guests/debian-6.1/Image
+INITRD := target/guests/initrd.gz
+INITRD_FILES := $(shell find tests/linux/root -type f)
+BUILT := target/aarch64-unknown-none-softfloat/release/mezzanine
+
+.PHONY: help image mezz guests run test test-all check bench clean FORCE
+
+help:
+	@echo "Mezzanine, a type-1 hypervisor for 64-bit Arm."
+	@echo
+	@echo "  make run        a stock Debian Linux guest's shell on this terminal (BOARD=$(BOARD), ARGS='--cpu max ...')"
+	@echo "  make image      the hypervisor: target/mezzanine.img, and target/mezzanine.elf with its symbols"
+	@echo "  make mezz       the host tool: target/mezz"
+	@echo "  make guests     what guests are made of: target/guests/ (Debian kernel, initrd, micro guests)"
+	@echo "  make test       all tests: the host's, micro guests and stock Debian in QEMU"
+	@echo "  make test-all   those and longer ones: more CPU models and memory sizes, many repeats (an hour)"
+	@echo "  make check      format, lints as errors, the image's size, the documentation"
+	@echo "  make bench      instructions at EL2 per exit and for a whole boot, by a QEMU plugin"
+	@echo "  make clean      removes what was built; keeps what set-up fetched"
+	@echo
+	@echo "Each does the set-up that it needs first, once: Debian packages (as root or by sudo), the Rust target, the"
+	@echo "guest's kernel. docs/building.md says what that is, and how to do it by hand."
+
+# --- Set-up ---------------------------------------------------------------------------------------------------
+
+$(HOST): $(SETUP)/host.sh | target/setup
+	@$<
+	@touch $@
+
+$(RUST): $(SETUP)/rust.sh | $(HOST)
+	@$<
+	@touch $@
+
+$(QEMU): $(SETUP)/qemu.sh | $(HOST)
+	@$<
+	@touch $@
+
+$(LINT): $(SETUP)/lint.sh | $(HOST) $(RUST)
+	@$<
+	@touch $@
+
+# Two files of one script: the second waits for the first.
+$(KERNEL): | $(HOST)
+	@$(SETUP)/guest.sh
+target/guests/cache/busybox: | $(KERNEL)
+	@$(SETUP)/guest.sh
+
+target/setup:
+	@mkdir -p $@
+
+# --- Building -------------------------------------------------------------------------------------------------
+
+image: target/mezzanine.img
+
+# cargo knows what changed; the copies are made only then.
+target/mezzanine.elf: FORCE | $(HOST) $(RUST)
+	@$(SETUP)/metal build --release --bin mezzanine
+	@cmp -s $(BUILT) $@ || cp $(BUILT) $@
+
+# The host's own objcopy does: it need not know the architecture to copy segments. It comes with the linker that
+# any Rust toolchain uses.
+target/mezzanine.img: target/mezzanine.elf
+	@objcopy -I elf64-little -O binary $< $@.tmp
+	@mv $@.tmp $@
+	@echo "== target/mezzanine.img: $$(wc -c <$@) bytes"
+
+# The dev profile: the same crates as `cargo test` builds, and the tool's speed matters to nobody.
+mezz: FORCE | $(HOST)
+	@cargo build --bin mezz
+	@cmp -s target/debug/mezz target/mezz || { cp target/debug/mezz target/mezz.tmp && mv target/mezz.tmp target/mezz; }
+
+guests: $(KERNEL) $(KERNEL).gz $(INITRD) micro-guests
+
+$(KERNEL).gz: $(KERNEL)
+	@echo "== packing the kernel (gzip)"
+	@gzip -n -6 <$< >$@.tmp
+	@mv $@.tmp $@
+
+$(INITRD): $(SETUP)/initrd.sh $(INITRD_FILES) target/guests/cache/busybox | $(HOST)
+	@$<
+	@echo "== $@: $$(wc -c <$@) bytes"
+
+.PHONY: micro-guests
+micro-guests: FORCE | $(RUST)
+	@$(SETUP)/metal --run tests/guests/build.sh
+
+# --- Running and testing --------------------------------------------------------------------------------------
+
+run: image mezz guests $(QEMU)
+	@target/mezz run boards/$(BOARD)/demo.toml $(ARGS)
+
+test: image mezz guests $(QEMU)
+	@$(SETUP)/test.sh
+
+test-all: image mezz guests $(QEMU)
+	@MEZZ_LONG=1 $(SETUP)/test.sh
+
+check: $(LINT) image
+	@$(SETUP)/check.sh $(IMAGE_LIMIT)
+
+bench: image mezz guests target/bench/libexits.so $(QEMU)
+	@cargo bench --bench exits -- $(ARGS)
+
+target/bench/libexits.so: $(wildcard tests/bench/*.c tests/bench/*.h) | $(HOST)
+	@mkdir -p $(@D)
+	@cc -std=c11 -O2 -Wall -Wextra -shared -fPIC -o $@ tests/bench/plugin.c
+
+clean:
+	@find target -mindepth 1 -maxdepth 1 ! -name guests ! -name setup -exec rm -rf {} + 2>/dev/null || true
+	@rm -rf target/guests/micro tests/guests/target $(INITRD) $(KERNEL).gz
+	@echo "== kept what set-up fetched; 'rm -rf target' drops that too"

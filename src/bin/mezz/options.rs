@@ -1,0 +1,55 @@
+//! Options that say which guests: a configuration, or one guest described in place.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::report::Reports;
+use crate::spec::{DEFAULT_MEMORY, Spec, VmSpec};
+use crate::{size, toml_config};
+
+/// Guests: a configuration, or one described by options.
+#[derive(Args)]
+pub(crate) struct Guests {
+    /// Configuration with one or more guests (docs/config.md)
+    #[arg(value_name = "CONFIG.toml", required_unless_present = "kernel", conflicts_with_all = ["kernel", "initrd", "cmdline", "vcpus", "memory", "name"])]
+    config: Option<PathBuf>,
+    /// The guest's kernel: an arm64 Linux Image, plain or gzip
+    #[arg(long, value_name = "IMAGE")]
+    kernel: Option<PathBuf>,
+    /// The guest's initial RAM disk
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    initrd: Option<PathBuf>,
+    /// The guest kernel's command line
+    #[arg(long, value_name = "TEXT", requires = "kernel", allow_hyphen_values = true)]
+    cmdline: Option<String>,
+    /// The guest's virtual CPUs [default: 1]
+    #[arg(long, value_name = "N", requires = "kernel")]
+    vcpus: Option<u16>,
+    /// The guest's memory, for instance 256M or 1G [default: 256M]
+    #[arg(long, value_name = "SIZE", requires = "kernel", value_parser = size::parse)]
+    memory: Option<u64>,
+    /// The guest's name [default: guest]
+    #[arg(long, value_name = "NAME", requires = "kernel")]
+    name: Option<String>,
+}
+
+impl Guests {
+    /// Reads the configuration, or makes one of the options.
+    pub(crate) fn spec(&self) -> Result<Spec, Reports> {
+        if let Some(path) = &self.config {
+            return toml_config::read(path);
+        }
+        let name = self.name.clone().unwrap_or_else(|| "guest".into());
+        let vm = VmSpec {
+            initrd: self.initrd.clone().map(Into::into),
+            cmdline: self.cmdline.clone().unwrap_or_default(),
+            memory: self.memory.unwrap_or(DEFAULT_MEMORY),
+            vcpus: self.vcpus.unwrap_or(1),
+            ..VmSpec::new(name, self.kernel.clone().unwrap_or_default())
+        };
+        let mut spec = Spec { vms: vec![vm], ..Spec::default() };
+        Reports::settle(spec.load())?;
+        Ok(spec)
+    }
+}

@@ -1,0 +1,192 @@
+//! What a person asked for: a machine and its guests, from a configuration or from options.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use mezzanine::config::{VmConfig, check};
+use mezzanine::map::GicVersion;
+use mezzanine::problem::Problem;
+
+use crate::report::{Report, Source};
+
+/// Memory of a guest that does not say, in bytes.
+pub(crate) const DEFAULT_MEMORY: u64 = 256 << 20;
+/// The boards that `--board` and `board =` know.
+pub(crate) const BOARDS: [&str; 1] = ["qemu-virt"];
+
+/// Where each key's value stands.
+type Spans = BTreeMap<&'static str, Range<usize>>;
+
+/// A whole configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Spec {
+    /// What the guests run on.
+    pub(crate) machine: MachineSpec,
+    /// The guests, in the order in which they were written.
+    pub(crate) vms: Vec<VmSpec>,
+    /// The file that it was read from, when it was.
+    pub(crate) source: Option<Rc<Source>>,
+}
+
+/// What the configuration says about the machine; options on the command line come first.
+#[derive(Debug, Default)]
+pub(crate) struct MachineSpec {
+    /// Directory name under boards/.
+    pub(crate) board: Option<String>,
+    /// QEMU's name of the CPU model.
+    pub(crate) cpu: Option<String>,
+    /// How many CPUs.
+    pub(crate) cpus: Option<u16>,
+    /// Bytes of RAM.
+    pub(crate) ram: Option<u64>,
+    /// Where each key's value stands.
+    pub(crate) spans: Spans,
+}
+
+/// One guest.
+#[derive(Debug)]
+pub(crate) struct VmSpec {
+    /// Unique among the guests.
+    pub(crate) name: String,
+    /// Linux Image, plain or gzip.
+    pub(crate) kernel: Blob,
+    /// Initial RAM disk.
+    pub(crate) initrd: Option<Blob>,
+    /// The kernel's command line.
+    pub(crate) cmdline: String,
+    /// Bytes of RAM.
+    pub(crate) memory: u64,
+    /// How many virtual CPUs.
+    pub(crate) vcpus: u16,
+    /// The GIC that it sees; None leaves it to Mezzanine.
+    pub(crate) gic: Option<GicVersion>,
+    /// Where each key's value stands; `name` is where the guest starts.
+    pub(crate) spans: Spans,
+}
+
+/// A file that goes into the machine.
+#[derive(Debug, Default)]
+pub(crate) struct Blob {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// What it holds, once [`Spec::load`] has read it.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl From<PathBuf> for Blob {
+    fn from(path: PathBuf) -> Self {
+        Self { path, bytes: Vec::new() }
+    }
+}
+
+impl VmSpec {
+    /// A guest with a name and a kernel, all else by default.
+    pub(crate) fn new(name: String, kernel: PathBuf) -> Self {
+        Self {
+            name,
+            kernel: kernel.into(),
+            initrd: None,
+            cmdline: String::new(),
+            memory: DEFAULT_MEMORY,
+            vcpus: 1,
+            gic: None,
+            spans: Spans::new(),
+        }
+    }
+
+    /// The same as the library knows it.
+    pub(crate) fn config(&self) -> VmConfig<'_> {
+        VmConfig {
+            kernel: &self.kernel.bytes,
+            initrd: self.initrd.as_ref().map(|blob| blob.bytes.as_slice()),
+            cmdline: self.cmdline.clone(),
+            memory: self.memory,
+            vcpus: self.vcpus,
+            gic: self.gic,
+            ..VmConfig::named(&self.name)
+        }
+    }
+
+    /// Bytes of kernel and initrd.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        let initrd = self.initrd.as_ref().map_or(0, |blob| blob.bytes.len());
+        (self.kernel.bytes.len() as u64).saturating_add(initrd as u64)
+    }
+}
+
+impl Spec {
+    /// Reads the guests' files and has the library check every guest; returns what is wrong, or looks so.
+    pub(crate) fn load(&mut self) -> Vec<Report> {
+        let (source, mut reports) = (self.source.clone(), Vec::new());
+        for vm in &mut self.vms {
+            let kernel = ("kernel", &mut vm.kernel);
+            for (key, blob) in
+                [Some(kernel), vm.initrd.as_mut().map(|blob| ("initrd", blob))].into_iter().flatten()
+            {
+                match read(&blob.path) {
+                    Ok(bytes) => blob.bytes = bytes,
+                    Err(why) => {
+                        let whose = if source.is_some() { "the configuration's own" } else { "the working" };
+                        let title = format!("{key} of VM `{}`: {} {why}", vm.name, blob.path.display());
+                        let report = Report::new("E0505", title)
+                            .help(format!("paths are relative to {whose} directory"));
+                        reports.push(place(report, source.as_ref(), &vm.spans, key, "this file"));
+                    }
+                }
+            }
+        }
+        if reports.is_empty() {
+            // One by one, since the library stops at the first problem.
+            for vm in &self.vms {
+                match check(&[vm.config()], None) {
+                    Ok(warnings) => {
+                        reports
+                            .extend(warnings.into_iter().map(|problem| self.problem(vm, problem).warning()));
+                    }
+                    Err(problem) => reports.push(self.problem(vm, problem)),
+                }
+            }
+        }
+        reports
+    }
+
+    /// A problem that the library has with a guest, at the key that it names.
+    pub(crate) fn problem(&self, vm: &VmSpec, problem: Problem) -> Report {
+        let key = problem.place.as_str().rsplit(' ').next().unwrap_or_default().to_owned();
+        // "vm.NAME unpacked" is about what a gzip kernel holds.
+        let key = if vm.spans.contains_key(key.as_str()) { &key } else { "kernel" };
+        let key = if key == "kernel" && !problem.code.starts_with("E04") { "name" } else { key };
+        self.at_vm(Report::from(problem), vm, key, "")
+    }
+
+    /// Places a report at a guest's key; one about a guest from the command line has no place.
+    pub(crate) fn at_vm(&self, report: Report, vm: &VmSpec, key: &str, label: &str) -> Report {
+        place(report, self.source.as_ref(), &vm.spans, key, label)
+    }
+
+    /// The same for a key of the machine.
+    pub(crate) fn at_machine(&self, report: Report, key: &str, label: &str) -> Report {
+        place(report, self.source.as_ref(), &self.machine.spans, key, label)
+    }
+}
+
+fn place(report: Report, source: Option<&Rc<Source>>, spans: &Spans, key: &str, label: &str) -> Report {
+    match (source, spans.get(key).or_else(|| spans.get("name"))) {
+        (Some(source), Some(span)) => report.at(source, span.clone(), label),
+        _ => report,
+    }
+}
+
+/// A file's bytes; else why not, as a sentence's end.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    if path.is_dir() {
+        return Err("is a directory, not a file".to_owned());
+    }
+    std::fs::read(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "may not be read".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    })
+}

@@ -1,0 +1,313 @@
+//! Reads a configuration: TOML in, [`Spec`] out, every mistake told at its line.
+//!
+//! The document is walked by hand rather than by serde's derive, because a person is helped by all mistakes at
+//! once, by the key that was meant, and by being told what a value should look like.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use mezzanine::map::GicVersion;
+use mezzanine::problem::nearest;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::report::{Report, Reports, Source};
+use crate::size;
+use crate::spec::{BOARDS, MachineSpec, Spec, VmSpec};
+
+#[cfg(test)]
+mod tests;
+
+const ROOT_KEYS: [&str; 2] = ["machine", "vm"];
+const MACHINE_KEYS: [&str; 4] = ["board", "cpu", "cpus", "ram"];
+const VM_KEYS: [&str; 6] = ["kernel", "initrd", "cmdline", "memory", "vcpus", "gic"];
+
+/// What the same things are called elsewhere.
+const MACHINE_SYNONYMS: [(&str, &str); 4] =
+    [("memory", "ram"), ("mem", "ram"), ("vcpus", "cpus"), ("smp", "cpus")];
+const VM_SYNONYMS: [(&str, &str); 11] = [
+    ("image", "kernel"),
+    ("ramdisk", "initrd"),
+    ("initramfs", "initrd"),
+    ("append", "cmdline"),
+    ("args", "cmdline"),
+    ("bootargs", "cmdline"),
+    ("command_line", "cmdline"),
+    ("ram", "memory"),
+    ("mem", "memory"),
+    ("cpus", "vcpus"),
+    ("smp", "vcpus"),
+];
+const ROOT_SYNONYMS: [(&str, &str); 5] =
+    [("vms", "vm"), ("guest", "vm"), ("guests", "vm"), ("domain", "vm"), ("host", "machine")];
+
+/// Reads the file and checks all of it.
+pub(crate) fn read(path: &Path) -> Result<Spec, Reports> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let why = match error.kind() {
+            std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+            std::io::ErrorKind::InvalidData => "is not text in UTF-8".to_owned(),
+            _ => format!("cannot be read: {error}"),
+        };
+        Report::new("E0505", format!("configuration {} {why}", path.display()))
+            .help("a configuration is a TOML file: see docs/config.md")
+    })?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    parse(path.display().to_string(), text, directory)
+}
+
+/// The same for a text; `directory` is what its paths are relative to.
+fn parse(path: String, text: String, directory: &Path) -> Result<Spec, Reports> {
+    let source = Rc::new(Source { path, text });
+    // Only the first error: those after it are often its echo.
+    let root = DeTable::parse(&source.text).map_err(|error| {
+        let label = error.message().replace('\n', "; ");
+        Report::new("E0501", "this is not valid TOML").at(&source, error.span().unwrap_or_default(), label)
+    })?;
+
+    let mut walk = Walk { source: &source, directory, reports: Vec::new() };
+    let (machine, vms) = walk.root(root.get_ref());
+    let mut reports = walk.reports;
+    let mut spec = Spec { machine, vms, source: Some(Rc::clone(&source)) };
+    reports.extend(spec.load());
+    if spec.vms.is_empty() && reports.is_empty() {
+        reports.push(
+            Report::new("E0508", "the configuration has no VM")
+                .at(&source, 0..0, "no [vm.NAME] in this file")
+                .help("add a table [vm.NAME] with `kernel = \"FILE\"`"),
+        );
+    }
+    Reports::settle(reports)?;
+    Ok(spec)
+}
+
+/// The state of one reading.
+struct Walk<'a> {
+    source: &'a Rc<Source>,
+    directory: &'a Path,
+    reports: Vec<Report>,
+}
+
+type Value<'i> = Spanned<DeValue<'i>>;
+
+impl Walk<'_> {
+    fn root(&mut self, table: &DeTable<'_>) -> (MachineSpec, Vec<VmSpec>) {
+        let mut machine = MachineSpec::default();
+        let mut vms: Vec<(usize, VmSpec)> = Vec::new();
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "machine" => match value.get_ref() {
+                    DeValue::Table(table) => machine = self.machine(table),
+                    other => self.wrong_kind(value, "machine", "a table", other, "write it as [machine]"),
+                },
+                "vm" => match value.get_ref() {
+                    DeValue::Table(table) => vms = self.vms(table),
+                    other => self.wrong_kind(value, "vm", "a table", other, "write each guest as [vm.NAME]"),
+                },
+                name => self.unknown(&key.span(), name, "the file", &ROOT_KEYS, &ROOT_SYNONYMS),
+            }
+        }
+        // The table is sorted by name; guests start in the order in which they were written.
+        vms.sort_by_key(|(at, _)| *at);
+        (machine, vms.into_iter().map(|(_, vm)| vm).collect())
+    }
+
+    fn machine(&mut self, table: &DeTable<'_>) -> MachineSpec {
+        let mut machine = MachineSpec::default();
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            let Some(known) = MACHINE_KEYS.into_iter().find(|known| *known == name) else {
+                self.unknown(&key.span(), name, "[machine]", &MACHINE_KEYS, &MACHINE_SYNONYMS);
+                continue;
+            };
+            machine.spans.insert(known, value.span());
+            match known {
+                "board" => machine.board = self.board(value),
+                "cpu" => machine.cpu = self.string(value, known).map(str::to_owned),
+                "cpus" => machine.cpus = self.count(value, known),
+                _ => machine.ram = self.size(value, known),
+            }
+        }
+        machine
+    }
+
+    fn board(&mut self, value: &Value<'_>) -> Option<String> {
+        let board = self.string(value, "board")?;
+        if BOARDS.contains(&board) {
+            return Some(board.to_owned());
+        }
+        let report = Report::new("E0506", format!("unknown board `{board}`"))
+            .at(self.source, value.span(), "no such board")
+            .help(format!("known: {}", BOARDS.join(", ")));
+        self.reports.push(report);
+        None
+    }
+
+    fn vms(&mut self, table: &DeTable<'_>) -> Vec<(usize, VmSpec)> {
+        let mut vms = Vec::new();
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            match value.get_ref() {
+                DeValue::Table(table) => {
+                    if let Some(vm) = self.vm(key, table) {
+                        vms.push((key.span().start, vm));
+                    }
+                }
+                other => {
+                    let help = if VM_KEYS.contains(&name) {
+                        format!(
+                            "a key of a guest belongs under [vm.NAME], for instance [vm.alpha] and `{name}`"
+                        )
+                    } else {
+                        format!("write the guest as [vm.{name}] and its keys below it")
+                    };
+                    self.wrong_kind(value, name, "a guest's table", other, &help);
+                }
+            }
+        }
+        vms
+    }
+
+    fn vm(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, table: &DeTable<'_>) -> Option<VmSpec> {
+        let mut vm = VmSpec::new(name.get_ref().to_string(), PathBuf::new());
+        vm.spans.insert("name", name.span());
+        let before = self.reports.len();
+        let place = format!("[vm.{}]", vm.name);
+        for (key, value) in table {
+            let word = key.get_ref().as_ref();
+            let Some(known) = VM_KEYS.into_iter().find(|known| *known == word) else {
+                self.unknown(&key.span(), word, &place, &VM_KEYS, &VM_SYNONYMS);
+                continue;
+            };
+            vm.spans.insert(known, value.span());
+            match known {
+                "kernel" => vm.kernel = self.path(value, known).unwrap_or_default().into(),
+                "initrd" => vm.initrd = self.path(value, known).map(Into::into),
+                "cmdline" => vm.cmdline = self.string(value, known).unwrap_or_default().into(),
+                "memory" => vm.memory = self.size(value, known).unwrap_or_default(),
+                "vcpus" => vm.vcpus = self.count(value, known).unwrap_or_default(),
+                _ => vm.gic = self.gic(value),
+            }
+        }
+        if !table.contains_key("kernel") {
+            let report = Report::new("E0503", format!("{place} has no `kernel`"))
+                .at(self.source, name.span(), "this guest")
+                .help("add `kernel = \"FILE\"`: a Linux Image, plain or gzip, or a flat binary");
+            self.reports.push(report);
+        }
+        // What could not be read is not checked further: one mistake, one report.
+        (self.reports.len() == before).then_some(vm)
+    }
+
+    fn string<'v>(&mut self, value: &'v Value<'_>, key: &str) -> Option<&'v str> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(text),
+            other => {
+                let written = self.written(value);
+                self.wrong_kind(value, key, "a string", other, &format!("write `{key} = \"{written}\"`"));
+                None
+            }
+        }
+    }
+
+    fn path(&mut self, value: &Value<'_>, key: &str) -> Option<PathBuf> {
+        self.string(value, key).map(|text| self.directory.join(text))
+    }
+
+    fn gic(&mut self, value: &Value<'_>) -> Option<GicVersion> {
+        match self.count(value, "gic")? {
+            2 => Some(GicVersion::V2),
+            3 => Some(GicVersion::V3),
+            other => {
+                let report = Report::new("E0506", format!("there is no GICv{other} for guests"))
+                    .at(self.source, value.span(), "neither 2 nor 3")
+                    .help("write 2 or 3, or nothing: Mezzanine then takes what the machine has");
+                self.reports.push(report);
+                None
+            }
+        }
+    }
+
+    fn size(&mut self, value: &Value<'_>, key: &str) -> Option<u64> {
+        let (title, label, help) = match value.get_ref() {
+            DeValue::String(text) => match size::parse(text) {
+                Ok(bytes) => return Some(bytes),
+                Err(why) => (format!("`{key}` is not a size"), "this value", why),
+            },
+            DeValue::Integer(_) => {
+                let written = self.written(value);
+                (
+                    format!("`{key}` has no unit"),
+                    "a bare number",
+                    format!("write `{key} = \"{written}M\"` for MiB"),
+                )
+            }
+            other => {
+                self.wrong_kind(value, key, "a size", other, &format!("write `{key} = \"256M\"`"));
+                return None;
+            }
+        };
+        self.reports.push(Report::new("E0504", title).at(self.source, value.span(), label).help(help));
+        None
+    }
+
+    fn count(&mut self, value: &Value<'_>, key: &str) -> Option<u16> {
+        let DeValue::Integer(number) = value.get_ref() else {
+            let help = format!("write `{key} = 2`, without quotes");
+            self.wrong_kind(value, key, "a whole number", value.get_ref(), &help);
+            return None;
+        };
+        let parsed = u16::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| *n > 0);
+        if parsed.is_none() {
+            let report = Report::new("E0506", format!("`{key}` is out of range"))
+                .at(self.source, value.span(), "not a count")
+                .help("use a whole number, 1 or more");
+            self.reports.push(report);
+        }
+        parsed
+    }
+
+    /// The piece of text that a value was read from.
+    fn written(&self, value: &Value<'_>) -> String {
+        self.source.text.get(value.span()).unwrap_or_default().to_owned()
+    }
+
+    fn wrong_kind(&mut self, value: &Value<'_>, key: &str, wanted: &str, found: &DeValue<'_>, help: &str) {
+        let report = Report::new("E0503", format!("`{key}` must be {wanted}"))
+            .at(self.source, value.span(), format!("this is {}", kind(found)))
+            .help(help);
+        self.reports.push(report);
+    }
+
+    fn unknown(
+        &mut self,
+        span: &Range<usize>,
+        word: &str,
+        place: &str,
+        known: &[&'static str],
+        synonyms: &[(&str, &'static str)],
+    ) {
+        let synonym = synonyms.iter().find(|(theirs, _)| *theirs == word).map(|(_, ours)| *ours);
+        let help = match synonym.or_else(|| nearest(word, known)) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("{place} may have {}", known.join(", ")),
+        };
+        let report = Report::new("E0502", format!("unknown key `{word}` in {place}"))
+            .at(self.source, span.clone(), "not a key here")
+            .help(help);
+        self.reports.push(report);
+    }
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,148 @@
+//! Configurations, good and bad.
+
+use std::sync::OnceLock;
+
+use super::*;
+use crate::spec::DEFAULT_MEMORY;
+
+/// A directory with a kernel and an initrd, for all tests.
+fn directory() -> &'static Path {
+    static FILES: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let files = FILES.get_or_init(|| {
+        let files = tempfile::tempdir().unwrap();
+        let mut image = vec![0; 4096];
+        image[..2].copy_from_slice(b"MZ");
+        image[16..24].copy_from_slice(&(6u64 << 20).to_le_bytes());
+        image[56..60].copy_from_slice(b"ARM\x64");
+        std::fs::write(files.path().join("Image"), image).unwrap();
+        std::fs::write(files.path().join("initrd"), b"070701").unwrap();
+        std::fs::write(files.path().join("text"), b"hello").unwrap();
+        std::fs::create_dir(files.path().join("directory")).unwrap();
+        files
+    });
+    files.path()
+}
+
+fn read_text(text: &str) -> Result<Spec, String> {
+    parse("vms.toml".into(), text.into(), directory()).map_err(|reports| reports.to_string())
+}
+
+/// Every part of `expected` must be in what the mistake says, at the line given.
+#[track_caller]
+fn refused(text: &str, line: usize, expected: &[&str]) {
+    let message = read_text(text).expect_err(text);
+    assert!(message.contains(&format!("vms.toml:{line}:")), "not at line {line}:\n{message}");
+    for part in expected {
+        assert!(message.contains(part), "no `{part}` in:\n{message}");
+    }
+    assert_eq!(message.matches("error[").count(), 1, "more than one report:\n{message}");
+}
+
+#[test]
+fn all_keys() {
+    let spec = read_text(
+        "[machine]\nboard = \"qemu-virt\"\ncpu = \"max\"\ncpus = 0x4\nram = \"1G\"\n\
+         [vm.zeta]\nkernel = \"Image\"\ninitrd = \"initrd\"\ncmdline = \"quiet\"\n\
+         memory = \"64M\"\nvcpus = 2\ngic = 2\n[vm.alpha]\nkernel = \"Image\"\n",
+    )
+    .unwrap();
+    assert_eq!(spec.machine.board.as_deref(), Some("qemu-virt"));
+    assert_eq!(spec.machine.cpu.as_deref(), Some("max"));
+    assert_eq!((spec.machine.cpus, spec.machine.ram), (Some(4), Some(1 << 30)));
+    let [zeta, alpha] = spec.vms.as_slice() else { panic!("{:?}", spec.vms) };
+    assert_eq!((zeta.name.as_str(), alpha.name.as_str()), ("zeta", "alpha"), "in the order written");
+    assert_eq!((zeta.memory, zeta.vcpus, zeta.gic), (64 << 20, 2, Some(GicVersion::V2)));
+    assert_eq!(zeta.cmdline, "quiet");
+    assert_eq!((zeta.kernel.bytes.len(), zeta.initrd.as_ref().unwrap().bytes.len()), (4096, 6));
+    assert_eq!((alpha.memory, alpha.vcpus, alpha.gic), (DEFAULT_MEMORY, 1, None));
+    assert!(alpha.initrd.is_none());
+}
+
+#[test]
+fn keys_that_do_not_exist() {
+    refused(
+        "[vm.a]\nkernel = \"Image\"\nmemry = \"1M\"\n",
+        3,
+        &["E0502", "`memry`", "did you mean `memory`?"],
+    );
+    refused("[vm.a]\nkernel = \"Image\"\nram = \"1M\"\n", 3, &["did you mean `memory`?"]);
+    refused("[vm.a]\nkernel = \"Image\"\ndisk = \"x\"\n", 3, &["[vm.a] may have kernel, initrd,"]);
+    refused("[machine]\ncpuz = 1\n[vm.a]\nkernel = \"Image\"\n", 2, &["did you mean `cpu`?"]);
+    refused("[machine]\nmemory = 1\n[vm.a]\nkernel = \"Image\"\n", 2, &["did you mean `ram`?"]);
+    refused("[vms.a]\nkernel = \"Image\"\n", 1, &["did you mean `vm`?"]);
+}
+
+#[test]
+fn values_of_the_wrong_kind() {
+    refused("[vm.a]\nkernel = 7\n", 2, &["E0503", "this is a whole number", "kernel = \"7\""]);
+    refused("[vm.a]\nkernel = \"Image\"\nvcpus = \"2\"\n", 3, &["this is a string", "without quotes"]);
+    refused("[[vm]]\nkernel = \"Image\"\n", 1, &["this is a list", "[vm.NAME]"]);
+    refused("[vm]\nkernel = \"Image\"\n", 2, &["belongs under [vm.NAME]"]);
+    refused("machine = 1\n[vm.a]\nkernel = \"Image\"\n", 1, &["write it as [machine]"]);
+    refused("[vm.a]\nkernel = \"Image\"\nmemory = true\n", 3, &["true or false", "\"256M\""]);
+}
+
+#[test]
+fn sizes() {
+    refused("[vm.a]\nkernel = \"Image\"\nmemory = 256\n", 3, &["E0504", "memory = \"256M\""]);
+    refused("[vm.a]\nkernel = \"Image\"\nmemory = \"256MB\"\n", 3, &["powers of ten"]);
+    refused("[vm.a]\nkernel = \"Image\"\nmemory = \"0M\"\n", 3, &["E0304", "vm.a memory", "at least 4M"]);
+    refused("[vm.a]\nkernel = \"Image\"\nmemory = \"4097K\"\n", 3, &["E0303", "multiple of 4K"]);
+}
+
+#[test]
+fn numbers_out_of_range() {
+    for (key, value, code, part) in [
+        ("vcpus", "0", "E0506", "1 or more"),
+        ("vcpus", "-2", "E0506", "1 or more"),
+        ("vcpus", "99999999999", "E0506", "1 or more"),
+        ("vcpus", "65", "E0306", "1 to 64"),
+        ("gic", "4", "E0506", "write 2 or 3"),
+        ("gic", "259", "E0506", "write 2 or 3"),
+    ] {
+        refused(&format!("[vm.a]\nkernel = \"Image\"\n{key} = {value}\n"), 3, &[code, part]);
+    }
+    refused("[vm.a]\nkernel = \"Image\"\ngic = 2\nvcpus = 9\n", 4, &["E0306", "1 to 8 with GICv2"]);
+}
+
+#[test]
+fn files() {
+    refused("[vm.a]\nkernel = \"no-such\"\n", 2, &["E0505", "no-such does not exist", "relative to"]);
+    refused("[vm.a]\nkernel = \"directory\"\n", 2, &["is a directory"]);
+    refused("[vm.a]\nkernel = \"Image\"\ninitrd = \"gone\"\n", 3, &["initrd of VM `a`"]);
+    refused("[vm.a]\nkernel = \"text\"\n", 2, &["E0402", "looks like text", "Give arch/arm64/boot/Image"]);
+    refused("[vm.a]\nkernel = \"Image\"\nmemory = \"4M\"\n", 3, &["E0407", "do not fit into 4M"]);
+}
+
+#[test]
+fn what_is_missing() {
+    refused("", 1, &["E0508", "no VM", "[vm.NAME]"]);
+    refused("[machine]\ncpus = 1\n", 1, &["no VM"]);
+    refused("[vm.a]\nvcpus = 1\n", 1, &["E0503", "no `kernel`", "add `kernel"]);
+}
+
+#[test]
+fn names() {
+    refused("[vm.\"a b\"]\nkernel = \"Image\"\n", 1, &["E0301", "no name for a VM"]);
+    refused("[vm.a]\nkernel = \"Image\"\n[vm.a]\nkernel = \"Image\"\n", 3, &["E0501", "duplicate key"]);
+}
+
+#[test]
+fn syntax() {
+    refused("[vm.a]\nkernel = Image\n", 2, &["E0501", "not valid TOML"]);
+    refused("[vm.a\nkernel = \"x\"\n", 1, &["E0501"]);
+    refused(
+        "[machine]\nboard = \"raspi9\"\n[vm.a]\nkernel = \"Image\"\n",
+        2,
+        &["unknown board", "qemu-virt"],
+    );
+    refused("[vm.a]\nkernel = \"Image\"\ncmdline = \"a\\nb\"\n", 3, &["E0307", "one line"]);
+}
+
+#[test]
+fn all_mistakes_at_once_in_order() {
+    let message = read_text("[vm.a]\nkernel = 1\nvcpus = \"x\"\n[vm.b]\nkrnel = \"x\"\n").expect_err("bad");
+    let lines: Vec<&str> = message.lines().filter(|line| line.contains("vms.toml:")).collect();
+    let at: Vec<&str> = lines.iter().filter_map(|line| line.split(':').nth(1)).collect();
+    assert_eq!(at, ["2", "3", "4", "5"], "{message}");
+}

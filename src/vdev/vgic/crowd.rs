@@ -1,0 +1,139 @@
+//! More interrupts than list registers: who gets one, and what became of those that did not.
+//!
+//! The most urgent pending interrupt is always in a list register; then come active ones (most urgent first,
+//! since the guest ends those first), then more pending ones. Pending ones that wait outside are fetched when
+//! the hardware has none left (NPIE), or when the guest turns a group on or off, which decides what is urgent.
+//! An active one outside is ended by EOIcount in EOImode 0, where the guest ends the most urgent first, and
+//! by trapping ICC_DIR_EL1 in EOImode 1.
+
+use super::bank::{Bank, Bits, bit};
+use super::load::{Load, spi_bank, spi_intid};
+use super::lr;
+use crate::vcpu::MAX_LISTS;
+use core::sync::atomic::Ordering;
+
+/// The most urgent few of many: one key each, smallest first.
+struct Ranking {
+    keys: [u32; MAX_LISTS],
+    len: usize,
+    limit: usize,
+    /// There were more.
+    more: bool,
+}
+
+impl Ranking {
+    fn new(limit: u32) -> Self {
+        Self { keys: [u32::MAX; MAX_LISTS], len: 0, limit: (limit as usize).min(MAX_LISTS), more: false }
+    }
+
+    fn offer(&mut self, key: u32) {
+        let Some(kept) = self.keys.get_mut(..self.limit) else { return };
+        let place = kept.iter().position(|&other| key < other);
+        self.more |= self.len == self.limit;
+        self.len = self.len.wrapping_add(1).min(self.limit);
+        if let Some(tail) = place.and_then(|place| kept.get_mut(place..)) {
+            tail.rotate_right(1);
+            if let Some(first) = tail.first_mut() {
+                *first = key;
+            }
+        }
+    }
+
+    fn best(&self, count: usize) -> impl Iterator<Item = u32> {
+        self.keys.iter().copied().take(count.min(self.len))
+    }
+}
+
+/// Orders by whether the guest's CPU interface takes that group at all, priority, INTID.
+fn key(bank: &Bank, lane: u32, intid: u32, vmcr: u64) -> u32 {
+    let group = bank.group >> (lane & 31) & 1;
+    let off = (vmcr as u32).wrapping_shr(group) & 1 ^ 1;
+    off << 24 | u32::from(bank.priority(lane)) << 16 | intid & 0xffff
+}
+
+/// ICH_HCR_EL2 when pending interrupts wait outside, or active ones are outside.
+fn crowded_hcr(waiting: bool, outside: bool, vmcr: u64) -> u64 {
+    let mut hcr = lr::HCR_EN;
+    if waiting {
+        // Those inside were chosen by the groups that are on: a change means to choose again.
+        hcr |= lr::HCR_NPIE;
+        hcr |= if vmcr & lr::VMCR_VENG0 != 0 { lr::HCR_VGRP0DIE } else { lr::HCR_VGRP0EIE };
+        hcr |= if vmcr & lr::VMCR_VENG1 != 0 { lr::HCR_VGRP1DIE } else { lr::HCR_VGRP1EIE };
+    }
+    if outside {
+        hcr |= if vmcr & lr::VMCR_VEOIM != 0 { lr::HCR_TDIR } else { lr::HCR_LRENPIE };
+    }
+    hcr
+}
+
+impl Load<'_> {
+    /// Chooses anew what is in list registers, as there is more than fits. Returns ICH_HCR_EL2.
+    #[cold]
+    pub(super) fn crowded(&mut self) -> u64 {
+        let before = self.lists.lr;
+        self.empty();
+        let (mut pending, mut active) = (Ranking::new(self.vgic.lists), Ranking::new(self.vgic.lists));
+        let mut rank = |bank: &Bank, lanes: u32, first: u32, vmcr: u64| {
+            for lane in Bits(lanes) {
+                let ranking = if bank.active & bit(lane) != 0 { &mut active } else { &mut pending };
+                ranking.offer(key(bank, lane, first | lane, vmcr));
+            }
+        };
+        let vmcr = self.lists.vmcr;
+        rank(&self.private.bank, self.private.bank.deliverable(self.groups), 0, vmcr);
+        for bank in Bits(self.cpu.spi_banks.load(Ordering::Relaxed)) {
+            let lanes = self.queue(bank);
+            if let Some(here) = self.spis.as_deref().and_then(|spis| spis.banks.get(bank as usize)) {
+                rank(&here.bank, lanes, spi_intid(bank, 0), vmcr);
+            }
+        }
+        let room = self.vgic.lists as usize;
+        let actives = active.len.min(room.saturating_sub(pending.len.min(1)));
+        let pendings = pending.len.min(room.saturating_sub(actives));
+        for key in pending.best(pendings).chain(active.best(actives)) {
+            let intid = key & 0xffff;
+            let Some(n) = self.vacant() else { break };
+            if intid < 32 {
+                self.list_private(n, intid);
+            } else {
+                self.list_spi(n, spi_bank(intid) as u32, intid & 31);
+            }
+        }
+        self.mark_dirty(&before);
+        let waiting = pending.more || pending.len > pendings;
+        let outside = active.more || active.len > actives;
+        crowded_hcr(waiting, outside, vmcr)
+    }
+
+    /// The guest ended `count` interrupts that were in no list register: the most urgent active ones.
+    #[cold]
+    pub(super) fn replay(&mut self, count: u64) {
+        for _ in 0..count {
+            let mut ranking = Ranking::new(1);
+            let bank = &self.private.bank;
+            for lane in Bits(bank.active & !bank.forced & !bank.listed) {
+                ranking.offer(key(bank, lane, lane, u64::MAX));
+            }
+            for n in Bits(self.cpu.spi_banks.load(Ordering::Relaxed)) {
+                let queue = self.queue(n);
+                let Some(here) = self.spis.as_deref().and_then(|spis| spis.banks.get(n as usize)) else {
+                    break;
+                };
+                for lane in Bits(queue & here.bank.active & !here.bank.forced) {
+                    ranking.offer(key(&here.bank, lane, spi_intid(n, lane), u64::MAX));
+                }
+            }
+            let Some(ended) = ranking.best(1).next() else { return };
+            let intid = ended & 0xffff;
+            let b = bit(intid & 31);
+            if intid < 32 {
+                self.private.bank.deactivate(b);
+            } else if let Some(spis) = self.spis.as_deref_mut()
+                && let Some(here) = spis.banks.get_mut(spi_bank(intid))
+            {
+                here.bank.deactivate(b);
+                self.kicks |= spis.requeue(&self.vgic.cpus, spi_bank(intid), b);
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Whether a vCPU has an interrupt to take: what ends a WFI.
+
+use super::bank::{Bank, Bits, bit};
+use super::load::{read, spi_bank};
+use super::{Vgic, lr};
+use crate::vcpu::{Lists, VcpuId};
+use core::sync::atomic::Ordering;
+
+impl Vgic {
+    /// Whether the CPU interface of `me` would signal an interrupt now, PSTATE.I aside: what ends a WFI.
+    ///
+    /// After `Machine::fold`, and `sync` if there was attention. Pending, enabled, its group enabled in the
+    /// distributor and in ICC_IGRPENn_EL1, above ICC_PMR_EL1, and able to preempt what is active. With
+    /// EOImode 1 the running priority is taken as idle: a guest that sleeps in a handler wakes too often
+    /// rather than never.
+    pub fn signals(&self, me: VcpuId, lists: &Lists) -> bool {
+        let Some(cpu) = self.cpu(me) else { return false };
+        let groups = self.groups.load(Ordering::Relaxed);
+        let private = cpu.private.lock();
+        let mut view = Interface::new(lists.vmcr);
+        let mut forced = private.bank.forced;
+        let spis = private.spi_lists != 0 || cpu.spi_banks.load(Ordering::Acquire) != 0;
+        let spis = spis.then(|| self.spis.lock());
+        for n in Bits(u32::from(lists.used)) {
+            let entry = read(lists, n);
+            let intid = entry as u32;
+            if intid >= 32 {
+                let bank = spis.as_deref().and_then(|spis| spis.banks.get(spi_bank(intid)));
+                forced = bank.map_or(0, |bank| bank.bank.forced);
+            }
+            view.see_entry(entry, forced & bit(intid & 31) != 0);
+            forced = private.bank.forced;
+        }
+        view.see_bank(&private.bank, u32::MAX, groups);
+        if let Some(spis) = spis.as_deref() {
+            for n in Bits(cpu.spi_banks.load(Ordering::Relaxed)) {
+                if let Some(here) = spis.banks.get(n as usize) {
+                    view.see_bank(&here.bank, spis.queue(me.0 as u8, n as usize), groups);
+                }
+            }
+        }
+        view.signals()
+    }
+}
+
+/// What a CPU interface makes of what it is shown.
+struct Interface {
+    vmcr: u64,
+    /// Group priority and priority of the most urgent pending interrupt of an enabled group.
+    best: (u8, u8),
+    /// Running group priority.
+    running: u8,
+}
+
+impl Interface {
+    fn new(vmcr: u64) -> Self {
+        Self { vmcr, best: (0xff, 0xff), running: 0xff }
+    }
+
+    fn see(&mut self, priority: u8, group1: bool, active: bool) {
+        let group = priority & lr::group_mask(self.vmcr, group1);
+        if active {
+            if self.vmcr & lr::VMCR_VEOIM == 0 {
+                self.running = self.running.min(group);
+            }
+        } else if self.vmcr & if group1 { lr::VMCR_VENG1 } else { lr::VMCR_VENG0 } != 0 {
+            self.best = self.best.min((group, priority));
+        }
+    }
+
+    fn see_entry(&mut self, entry: u64, forced: bool) {
+        let active = entry & lr::ACTIVE != 0;
+        if entry & lr::STATE != 0 && !(active && forced) {
+            self.see((entry >> lr::PRIORITY_SHIFT) as u8, entry & lr::GROUP1 != 0, active);
+        }
+    }
+
+    fn see_bank(&mut self, bank: &Bank, lanes: u32, groups: u32) {
+        for lane in Bits(lanes & bank.deliverable(groups) & !bank.forced) {
+            self.see(bank.priority(lane), bank.group & bit(lane) != 0, bank.active & bit(lane) != 0);
+        }
+    }
+
+    fn signals(&self) -> bool {
+        let mask = (self.vmcr >> lr::VMCR_VPMR_SHIFT) as u8;
+        self.best.1 < mask && (self.running == 0xff || self.best.0 < self.running)
+    }
+}

@@ -1,0 +1,132 @@
+//! A whole Debian boot to its shell and off again: under Mezzanine, and natively with the same tree.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::bundle::{self, Vm};
+use crate::counts::{Counters, Counts};
+use crate::figure::Bound;
+use crate::qemu::{Outcome, Run, folder, target, text, tool};
+
+/// The marks of the guest's program.
+const SHELL: u32 = 0;
+const FREQUENCY: u32 = 1;
+/// Of the guest; the machine under Mezzanine has more.
+const MEMORY: &str = "256M";
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What one boot came to.
+pub(crate) struct Boot {
+    /// Before the guest's first instruction.
+    pub(crate) load: Counters,
+    /// From the guest's first instruction to the shell.
+    pub(crate) shell: Counters,
+    /// From the guest's first instruction to its wish to power off.
+    pub(crate) whole: Counters,
+    /// From the guest's first instruction to the shell, in nanoseconds of the machine.
+    pub(crate) time: f64,
+    pub(crate) counts: Counts,
+}
+
+impl Boot {
+    fn new(counts: Counts) -> Result<Self, String> {
+        let vcpu = counts.vcpu()?;
+        let load = vcpu.load.unwrap_or_default();
+        let shell = counts.mark(SHELL)?;
+        let frequency = counts.mark(FREQUENCY)?.x0;
+        if frequency == 0 {
+            return Err("the guest reads CNTFRQ_EL0 as 0".into());
+        }
+        // The physical count: the machine's time, which began at 0 and is a nanosecond an instruction until
+        // something idles; nothing does before the guest starts.
+        let count = shell.x0.wrapping_add(shell.cntvoff);
+        let time = count as f64 * 1e9 / frequency as f64 - load.all() as f64;
+        let whole = vcpu.off.unwrap_or(vcpu.total).since(&load);
+        let (load, shell) = (load, shell.at.since(&load));
+        Ok(Self { load, shell, whole, time, counts })
+    }
+
+    /// What EL2 did while the guest lived, in per cent of what the guest did.
+    pub(crate) fn share(&self) -> f64 {
+        self.whole.el2 as f64 * 100.0 / self.whole.guest() as f64
+    }
+}
+
+/// The same guest twice.
+pub(crate) struct Pair {
+    pub(crate) native: Boot,
+    pub(crate) mezzanine: Boot,
+    /// Bytes at EL2: for itself, and for a VM.
+    pub(crate) memory: Option<(u64, u64)>,
+    pub(crate) quiet: bool,
+}
+
+impl Pair {
+    /// How much later than natively the shell runs, in per cent.
+    pub(crate) fn later(&self) -> f64 {
+        (self.mezzanine.time / self.native.time - 1.0) * 100.0
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        if self.quiet { "quiet" } else { "verbose" }
+    }
+
+    /// What this pair has to hold.
+    pub(crate) fn bounds(&self) -> Vec<Bound> {
+        let name = self.name();
+        let share = if self.quiet { 0.10 } else { 1.1 };
+        let mut bounds = vec![Bound::new(&format!("{name}: EL2's share, %"), self.mezzanine.share(), share)];
+        if self.quiet {
+            bounds.push(Bound::new(
+                &format!("{name}: guest time to the shell, % more"),
+                self.later().max(0.0),
+                0.5,
+            ));
+        }
+        bounds
+    }
+}
+
+/// `memory: EL2 uses N KiB, M KiB a VM`, in bytes.
+pub(crate) fn memory(transcript: &str) -> Option<(u64, u64)> {
+    let (_, tail) = transcript.split_once("memory: EL2 uses ")?;
+    let (own, tail) = tail.split_once(" KiB, ")?;
+    let (each, _) = tail.split_once(" KiB a VM")?;
+    Some((own.trim().parse::<u64>().ok()? * 1024, each.trim().parse::<u64>().ok()? * 1024))
+}
+
+/// Boots it both ways.
+///
+/// # Errors
+/// A boot fails, or never comes to the shell.
+pub(crate) fn run(cpu: &str, quiet: bool) -> Result<Pair, String> {
+    let name = if quiet { "quiet" } else { "verbose" };
+    let kernel = target().join("guests/debian-6.1/Image");
+    let initrd = bundle::marked_initrd()?;
+    let cmdline =
+        format!("console=ttyAMA0 nokaslr mezzanine.script=bench{}", if quiet { " quiet" } else { "" });
+    let vm = Vm { kernel: &kernel, initrd: Some(&initrd), cmdline: &cmdline, memory: MEMORY };
+
+    let bundle = bundle::pack(name, &vm)?;
+    let args = vec!["-kernel".into(), text(&target().join("mezzanine.img")), "-initrd".into(), text(&bundle)];
+    let under = format!("{name}-mezzanine");
+    let run = Run { name: &under, cpu, el2: true, memory: "1G", args, patience: PATIENCE };
+    let Outcome { counts, transcript } = run.run()?;
+    let mezzanine = Boot::new(counts).map_err(|why| format!("{name} under Mezzanine: {why}"))?;
+
+    let tree = tree(name, &vm, cpu)?;
+    let mut args = vec!["-kernel".into(), text(&kernel), "-initrd".into(), text(&initrd)];
+    args.extend(["-append".into(), cmdline.clone(), "-dtb".into(), text(&tree)]);
+    let native = format!("{name}-native");
+    let run = Run { name: &native, cpu, el2: false, memory: MEMORY, args, patience: PATIENCE };
+    let native = Boot::new(run.run()?.counts).map_err(|why| format!("{name}, natively: {why}"))?;
+    Ok(Pair { native, mezzanine, memory: memory(&transcript), quiet })
+}
+
+/// The tree that Mezzanine makes for the VM.
+fn tree(name: &str, vm: &Vm<'_>, cpu: &str) -> Result<PathBuf, String> {
+    let config = bundle::config(name, vm)?;
+    let tree = folder().join(format!("{name}.dtb"));
+    tool(&target().join("mezz"), &["tree", &text(&config), "--cpu", cpu, "-o", &text(&tree)])?;
+    Ok(tree)
+}

@@ -1,0 +1,476 @@
+/*
+ * Counts instructions per exception level and per exit to EL2: a QEMU TCG plugin.
+ *
+ * An exit lasts from the first instruction of EL2's vector to the ERET, both included. QEMU keys its
+ * translation blocks by the exception level, so that a block has one level for life: it is read from CPSR when
+ * the block first runs, and every later run compares one byte. No address is involved; a guest that maps
+ * code where EL2 has its own is not mistaken for it. Instructions are counted one by one, not by blocks: a block
+ * that an exception leaves half-way counts what was executed, the faulting instruction included.
+ *
+ * A guest talks to the plugin by hints, which are NOPs to every CPU:
+ *   HINT #64       closes the open row
+ *   HINT #64 + n   opens row n, 1 <= n <= 47: exits are booked under it until it is closed
+ *   HINT #112 + n  a mark, 0 <= n <= 15: all counters are written down, with X0 and CNTVOFF_EL2
+ *
+ * Arguments: out=FILE (JSON), offsets=on (device accesses are told apart by register, not by page).
+ * One thread must run all vCPUs (-icount does that); the tables have no lock.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "qemu.h"
+
+__attribute__((visibility("default"))) int qemu_plugin_version = PLUGIN_INTERFACE;
+
+enum { LEVELS = 4, VCPUS = 8, REASON_LENGTH = 64, MARKS = 4096, TALLIES = 8192, UNKNOWN = -1 };
+enum { NO_ROW = 0, FIRST_HINT = 64, FIRST_MARK = 48, HINTS = 64 };
+
+/* A histogram: how often each value was seen. */
+struct histogram {
+    uint64_t *values, *counts;
+    size_t length, capacity;
+};
+
+/* The exits of one row for one reason. */
+struct tally {
+    int row;
+    char reason[REASON_LENGTH];
+    struct histogram cost;
+};
+
+/* All of a row: EL2's instructions between opening and closing it, and the exits there. */
+struct row {
+    struct histogram cost, exits;
+};
+
+struct counters {
+    uint64_t level[LEVELS];
+    uint64_t exits;
+};
+
+struct mark {
+    int id;
+    struct counters at;
+    uint64_t x0;
+    uint64_t offset; /* CNTVOFF_EL2 */
+};
+
+struct vcpu {
+    int level;              /* where it runs */
+    uint64_t settled;       /* instructions already booked in `sum` */
+    struct counters sum;
+    bool guest_seen;        /* EL2 has let a guest run */
+    struct counters load;   /* at the first instruction below EL2 */
+    struct tally *exit;     /* the exit that EL2 is dealing with */
+    uint64_t exit_start;    /* instructions before it */
+    uint64_t first_wait, last_wait; /* instructions up to EL2's own WFI in it, 0: none */
+    int row;
+    struct counters row_start;
+    uint64_t call;          /* X0 of an HVC or SMC under way */
+    bool off;               /* a guest has asked for SYSTEM_OFF or SYSTEM_RESET */
+    struct counters at_off;
+};
+
+static struct vcpu vcpus[VCPUS];
+static struct tally *tallies[TALLIES];
+static struct row rows[FIRST_MARK];
+static struct mark marks[MARKS];
+static size_t tally_count, mark_count;
+static unsigned vcpu_count;
+static bool overflow, offsets;
+static const char *out;
+static qemu_plugin_u64 executed;
+static GByteArray *buffer;
+
+/* The registers that are read, by gdb's names. */
+enum reg { CPSR, X0, ESR, FAR, HPFAR, CNTVOFF, REGISTERS };
+static const char *const names[REGISTERS] = {"cpsr", "x0", "ESR_EL2", "FAR_EL2", "HPFAR_EL2", "CNTVOFF_EL2"};
+static struct qemu_plugin_register *handles[REGISTERS];
+
+static void *grown(void *old, size_t size) {
+    void *memory = realloc(old, size);
+    if (!memory) {
+        fputs("exits plugin: out of memory\n", stderr);
+        abort();
+    }
+    return memory;
+}
+
+static void add(struct histogram *h, uint64_t value) {
+    for (size_t i = 0; i < h->length; i++) {
+        if (h->values[i] == value) {
+            h->counts[i]++;
+            return;
+        }
+    }
+    if (h->length == h->capacity) {
+        h->capacity = h->capacity ? 2 * h->capacity : 8;
+        h->values = grown(h->values, h->capacity * sizeof *h->values);
+        h->counts = grown(h->counts, h->capacity * sizeof *h->counts);
+    }
+    h->values[h->length] = value;
+    h->counts[h->length++] = 1;
+}
+
+/* The tally of a row and reason; past the table's end all reasons are one. */
+static struct tally *tally(int row, const char *reason) {
+    if (tally_count >= TALLIES - FIRST_MARK) {
+        overflow = true;
+        reason = "other";
+    }
+    for (size_t i = 0; i < tally_count; i++) {
+        if (tallies[i]->row == row && strcmp(tallies[i]->reason, reason) == 0) {
+            return tallies[i];
+        }
+    }
+    struct tally *new = grown(NULL, sizeof *new);
+    memset(new, 0, sizeof *new);
+    new->row = row;
+    snprintf(new->reason, sizeof new->reason, "%s", reason);
+    tallies[tally_count++] = new;
+    return new;
+}
+
+/* A register of the vCPU that runs; a register that the CPU lacks reads as zero. */
+static uint64_t read(enum reg which) {
+    uint64_t value = 0;
+    if (handles[which]) {
+        g_byte_array_set_size(buffer, 0);
+        int length = qemu_plugin_read_register(handles[which], buffer);
+        if (length > 0) {
+            memcpy(&value, buffer->data, length < 8 ? length : 8);
+        }
+    }
+    return value;
+}
+
+/* CPSR.M[3:2] is the level; AArch32's modes (M[4]) below EL2 are User or EL1. */
+static int current_level(void) {
+    uint64_t cpsr = read(CPSR);
+    if (cpsr & 0x10) {
+        return (cpsr & 0xf) == 0 ? 0 : 1;
+    }
+    return (cpsr >> 2) & 3;
+}
+
+static void describe_abort(char *text, size_t size, const char *kind, uint64_t esr) {
+    uint64_t page = (read(HPFAR) & 0xfffffffff0) << 8;
+    uint64_t address = page | (offsets ? read(FAR) & 0xfff : 0);
+    const char *isv = esr & (1 << 24) ? "" : ", no syndrome";
+    snprintf(text, size, "%s 0x%" PRIx64 "%s", kind, address, isv);
+}
+
+static void describe_register(char *text, size_t size, uint64_t iss) {
+    snprintf(text, size, "%s S%d_%d_C%d_C%d_%d", iss & 1 ? "MRS" : "MSR", (int)(iss >> 20) & 3, (int)(iss >> 14) & 7,
+             (int)(iss >> 10) & 15, (int)(iss >> 1) & 15, (int)(iss >> 17) & 7);
+}
+
+/* Names a synchronous exception by its class (Arm ARM, ESR_EL2.EC). */
+static void describe_sync(char *text, size_t size, uint64_t esr, struct vcpu *v) {
+    static const char *const waits[] = {"WFI", "WFE", "WFIT", "WFET"};
+    unsigned class = (esr >> 26) & 0x3f, immediate = esr & 0xffff;
+    switch (class) {
+    case 0x01:
+        snprintf(text, size, "%s", waits[esr & 3]);
+        return;
+    case 0x07:
+        snprintf(text, size, "FP");
+        return;
+    case 0x12:
+    case 0x16:
+        v->call = read(X0);
+        snprintf(text, size, "HVC #%u 0x%08x", immediate, (unsigned)v->call);
+        return;
+    case 0x13:
+    case 0x17:
+        v->call = read(X0);
+        snprintf(text, size, "SMC #%u 0x%08x", immediate, (unsigned)v->call);
+        return;
+    case 0x18:
+        describe_register(text, size, esr & 0x1ffffff);
+        return;
+    case 0x20:
+        snprintf(text, size, "instruction abort 0x%" PRIx64, (read(HPFAR) & 0xfffffffff0) << 8);
+        return;
+    case 0x24:
+        describe_abort(text, size, esr & 0x40 ? "write" : "read", esr);
+        return;
+    default:
+        snprintf(text, size, "EC 0x%02x", class);
+    }
+}
+
+/* EL2 has been entered at `vector`, and has not executed anything yet. */
+static void exit_begins(struct vcpu *v, uint64_t vector) {
+    static const char *const asynchronous[] = {NULL, "IRQ", "FIQ", "SError"};
+    char reason[REASON_LENGTH] = "";
+    size_t used = 0;
+    v->call = 0;
+    if (vector & 0x200) {
+        used = (size_t)snprintf(reason, sizeof reason, "AArch32 ");
+    }
+    const char *name = asynchronous[(vector >> 7) & 3];
+    if (name) {
+        snprintf(reason + used, sizeof reason - used, "%s", name);
+    } else {
+        describe_sync(reason + used, sizeof reason - used, read(ESR), v);
+    }
+    v->exit = tally(v->row, reason);
+    v->exit_start = v->sum.level[2];
+    v->first_wait = v->last_wait = 0;
+    v->sum.exits++;
+    unsigned call = (unsigned)v->call;
+    if (!v->off && (call == 0x84000008 || call == 0x84000009)) {
+        v->off = true;
+        v->at_off = v->sum;
+    }
+}
+
+/* EL2's ERET has been executed. */
+static void exit_ends(struct vcpu *v) {
+    uint64_t cost = v->sum.level[2] - v->exit_start;
+    add(&v->exit->cost, cost);
+    if (v->first_wait) {
+        char reason[REASON_LENGTH + 32];
+        snprintf(reason, sizeof reason, "%.40s, until EL2 waits", v->exit->reason);
+        add(&tally(v->exit->row, reason)->cost, v->first_wait - v->exit_start);
+        snprintf(reason, sizeof reason, "%.40s, after EL2 woke", v->exit->reason);
+        add(&tally(v->exit->row, reason)->cost, v->sum.level[2] - v->last_wait);
+    }
+    v->exit = NULL;
+}
+
+/* Books what was executed at the level that the vCPU is at. */
+static void settle(struct vcpu *v, unsigned index) {
+    uint64_t now = qemu_plugin_u64_get(executed, index);
+    if (v->level != UNKNOWN) {
+        v->sum.level[v->level] += now - v->settled;
+    }
+    v->settled = now;
+}
+
+/* One translation block: its level, once it has run, and where it starts. */
+struct block {
+    int level;
+    uint64_t address;
+};
+
+static void block_runs(unsigned index, void *data) {
+    struct block *block = data;
+    struct vcpu *v = &vcpus[index];
+    if (block->level == v->level && v->level != UNKNOWN) {
+        return;
+    }
+    if (block->level == UNKNOWN) {
+        block->level = current_level();
+        if (block->level == v->level) {
+            return;
+        }
+    }
+    settle(v, index);
+    int from = v->level;
+    v->level = block->level;
+    if (from == 2 && v->level < 2) {
+        if (!v->guest_seen) {
+            v->guest_seen = true;
+            v->load = v->sum;
+        }
+        if (v->exit) {
+            exit_ends(v);
+        }
+    } else if (from != UNKNOWN && from < 2 && v->level == 2) {
+        exit_begins(v, block->address);
+    }
+}
+
+static void wait_runs(unsigned index, void *data) {
+    (void)data;
+    struct vcpu *v = &vcpus[index];
+    if (v->level == 2 && v->exit) {
+        settle(v, index);
+        v->last_wait = v->sum.level[2];
+        if (!v->first_wait) {
+            v->first_wait = v->last_wait;
+        }
+    }
+}
+
+static uint64_t el2_since(const struct vcpu *v) { return v->sum.level[2] - v->row_start.level[2]; }
+
+static void hint_runs(unsigned index, void *data) {
+    struct vcpu *v = &vcpus[index];
+    int number = (int)(intptr_t)data;
+    if (v->level > 1 || (read(CPSR) & 0x10)) {
+        return;
+    }
+    settle(v, index);
+    if (number >= FIRST_MARK) {
+        if (mark_count < MARKS) {
+            marks[mark_count++] = (struct mark){number - FIRST_MARK, v->sum, read(X0), read(CNTVOFF)};
+        }
+        return;
+    }
+    if (v->row != NO_ROW) {
+        add(&rows[v->row].cost, el2_since(v));
+        add(&rows[v->row].exits, v->sum.exits - v->row_start.exits);
+    }
+    v->row = number;
+    v->row_start = v->sum;
+}
+
+static void block_translated(uint64_t plugin, struct qemu_plugin_tb *tb) {
+    (void)plugin;
+    /* Blocks are made a few hundred thousand times in a boot; what they leave here is freed at the end. */
+    struct block *block = grown(NULL, sizeof *block);
+    *block = (struct block){UNKNOWN, qemu_plugin_tb_vaddr(tb)};
+    qemu_plugin_register_vcpu_tb_exec_cb(tb, block_runs, CALLBACK_READS_REGISTERS, block);
+    size_t count = qemu_plugin_tb_n_insns(tb);
+    for (size_t i = 0; i < count; i++) {
+        struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
+        qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, INLINE_ADD, executed, 1);
+        uint32_t word = 0;
+        if (qemu_plugin_insn_size(insn) != 4 || qemu_plugin_insn_data(insn, &word, 4) != 4) {
+            continue;
+        }
+        /* HINT #imm: 1101 0101 0000 0011 0010 imm7 11111 (Arm ARM, C6.2); WFI is HINT #3's own encoding. */
+        if ((word & 0xfffff01f) == 0xd503201f) {
+            int number = (int)((word >> 5) & 0x7f) - FIRST_HINT;
+            if (number >= 0 && number < HINTS) {
+                qemu_plugin_register_vcpu_insn_exec_cb(insn, hint_runs, CALLBACK_READS_REGISTERS,
+                                                       (void *)(intptr_t)number);
+            } else if (word == 0xd503207f) {
+                qemu_plugin_register_vcpu_insn_exec_cb(insn, wait_runs, CALLBACK_WITHOUT_REGISTERS, NULL);
+            }
+        }
+    }
+}
+
+static void vcpu_starts(uint64_t plugin, unsigned index) {
+    (void)plugin;
+    if (index >= VCPUS) {
+        fprintf(stderr, "exits plugin: %d vCPUs at most\n", VCPUS);
+        exit(1);
+    }
+    vcpus[index].level = UNKNOWN;
+    vcpu_count = index + 1 > vcpu_count ? index + 1 : vcpu_count;
+    GArray *registers = qemu_plugin_get_registers();
+    const qemu_plugin_reg_descriptor *all = (const void *)registers->data;
+    for (unsigned i = 0; i < registers->len; i++) {
+        for (int which = 0; which < REGISTERS; which++) {
+            if (strcmp(all[i].name, names[which]) == 0) {
+                handles[which] = all[i].handle;
+            }
+        }
+    }
+    for (int which = 0; which <= X0; which++) {
+        if (!handles[which]) {
+            fprintf(stderr, "exits plugin: this QEMU shows no register %s\n", names[which]);
+            exit(1);
+        }
+    }
+}
+
+static void write_histogram(FILE *file, const struct histogram *h) {
+    fputc('[', file);
+    for (size_t i = 0; i < h->length; i++) {
+        fprintf(file, "%s[%" PRIu64 ",%" PRIu64 "]", i ? "," : "", h->values[i], h->counts[i]);
+    }
+    fputc(']', file);
+}
+
+static void write_counters(FILE *file, const struct counters *c) {
+    fprintf(file, "{\"el0\":%" PRIu64 ",\"el1\":%" PRIu64 ",\"el2\":%" PRIu64 ",\"el3\":%" PRIu64 ",\"exits\":%" PRIu64 "}",
+            c->level[0], c->level[1], c->level[2], c->level[3], c->exits);
+}
+
+static void write_vcpu(FILE *file, unsigned index) {
+    struct vcpu *v = &vcpus[index];
+    settle(v, index);
+    fputs("{\"total\":", file);
+    write_counters(file, &v->sum);
+    if (v->guest_seen) {
+        fputs(",\"load\":", file);
+        write_counters(file, &v->load);
+    }
+    if (v->off) {
+        fputs(",\"off\":", file);
+        write_counters(file, &v->at_off);
+    }
+    if (v->exit) {
+        fprintf(file, ",\"unfinished\":{\"reason\":\"%s\",\"cost\":%" PRIu64 "}", v->exit->reason,
+                v->sum.level[2] - v->exit_start);
+    }
+    fputc('}', file);
+}
+
+static void finish(uint64_t plugin, void *data) {
+    (void)plugin;
+    (void)data;
+    FILE *file = fopen(out, "w");
+    if (!file) {
+        perror(out);
+        return;
+    }
+    fputs("{\"vcpus\":[", file);
+    for (unsigned i = 0; i < vcpu_count; i++) {
+        fputs(i ? "," : "", file);
+        write_vcpu(file, i);
+    }
+    fprintf(file, "],\n\"overflow\":%s,\n\"marks\":[", overflow ? "true" : "false");
+    for (size_t i = 0; i < mark_count; i++) {
+        fprintf(file, "%s\n{\"id\":%d,\"x0\":%" PRIu64 ",\"cntvoff\":%" PRIu64 ",\"at\":", i ? "," : "", marks[i].id,
+                marks[i].x0, marks[i].offset);
+        write_counters(file, &marks[i].at);
+        fputc('}', file);
+    }
+    fputs("],\n\"rows\":[", file);
+    const char *separator = "";
+    for (int i = 0; i < FIRST_MARK; i++) {
+        if (rows[i].cost.length) {
+            fprintf(file, "%s\n{\"row\":%d,\"cost\":", separator, i);
+            write_histogram(file, &rows[i].cost);
+            fputs(",\"exits\":", file);
+            write_histogram(file, &rows[i].exits);
+            fputc('}', file);
+            separator = ",";
+        }
+    }
+    fputs("],\n\"exits\":[", file);
+    separator = "";
+    for (size_t i = 0; i < tally_count; i++) {
+        if (tallies[i]->cost.length) {
+            fprintf(file, "%s\n{\"row\":%d,\"reason\":\"%s\",\"cost\":", separator, tallies[i]->row, tallies[i]->reason);
+            write_histogram(file, &tallies[i]->cost);
+            fputc('}', file);
+            separator = ",";
+        }
+    }
+    fputs("]}\n", file);
+    fclose(file);
+}
+
+__attribute__((visibility("default"))) int qemu_plugin_install(uint64_t plugin, const qemu_info_t *info, int argc,
+                                                               char **argv) {
+    for (int i = 0; i < argc; i++) {
+        if (strncmp(argv[i], "out=", 4) == 0) {
+            out = argv[i] + 4;
+        } else if (strcmp(argv[i], "offsets=on") == 0) {
+            offsets = true;
+        } else {
+            fprintf(stderr, "exits plugin: unknown argument %s; there are out=FILE and offsets=on\n", argv[i]);
+            return 1;
+        }
+    }
+    if (!out || !info->system_emulation || strcmp(info->target_name, "aarch64") != 0) {
+        fputs("exits plugin: needs qemu-system-aarch64 and out=FILE\n", stderr);
+        return 1;
+    }
+    buffer = g_byte_array_new();
+    executed = (qemu_plugin_u64){qemu_plugin_scoreboard_new(sizeof(uint64_t)), 0};
+    qemu_plugin_register_vcpu_init_cb(plugin, vcpu_starts);
+    qemu_plugin_register_vcpu_tb_trans_cb(plugin, block_translated);
+    qemu_plugin_register_atexit_cb(plugin, finish, NULL);
+    return 0;
+}

@@ -1,0 +1,130 @@
+//! Runs QEMU with the plugin, the same to the instruction each time.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::counts::Counts;
+
+/// One instruction takes one nanosecond, idle time is skipped, and nothing comes from the host.
+const SAME_EACH_TIME: [&str; 6] =
+    ["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm", "-seed", "1"];
+
+/// A run of QEMU with one CPU.
+pub(crate) struct Run<'a> {
+    /// Of its files under target/bench.
+    pub(crate) name: &'a str,
+    /// As `-cpu` has it.
+    pub(crate) cpu: &'a str,
+    /// Whether the machine has EL2.
+    pub(crate) el2: bool,
+    /// As `-m` has it.
+    pub(crate) memory: &'a str,
+    /// Everything else.
+    pub(crate) args: Vec<String>,
+    /// After so long the run has failed.
+    pub(crate) patience: Duration,
+}
+
+/// What a run left.
+pub(crate) struct Outcome {
+    pub(crate) counts: Counts,
+    pub(crate) transcript: String,
+}
+
+/// Where the bench keeps its files.
+pub(crate) fn folder() -> PathBuf {
+    target().join("bench")
+}
+
+/// The target folder.
+pub(crate) fn target() -> PathBuf {
+    root().join("target")
+}
+
+/// The project's folder.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A path as an argument.
+pub(crate) fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+impl Run<'_> {
+    fn command(&self, counted: &Path) -> Command {
+        let mut qemu = Command::new("qemu-system-aarch64");
+        let el2 = if self.el2 { "on" } else { "off" };
+        qemu.arg("-M").arg(format!("virt,gic-version=3,virtualization={el2},dtb-randomness=off"));
+        qemu.args(["-cpu", self.cpu, "-smp", "1", "-m", self.memory]).args(SAME_EACH_TIME);
+        qemu.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none", "-no-reboot"]);
+        qemu.args(&self.args);
+        qemu.arg("-plugin").arg(format!("{},out={}", text(&folder().join("libexits.so")), text(counted)));
+        qemu
+    }
+
+    /// Runs to the power off.
+    ///
+    /// # Errors
+    /// QEMU cannot be started, is killed after `patience`, or fails.
+    pub(crate) fn run(&self) -> Result<Outcome, String> {
+        let log = folder().join(format!("{}.log", self.name));
+        let counted = folder().join(format!("{}.counts.json", self.name));
+        let _ = fs::remove_file(&counted);
+        let file = |e| format!("{}: {e}", log.display());
+        let output = File::create(&log).map_err(file)?;
+        let errors = output.try_clone().map_err(file)?;
+        let mut child = self
+            .command(&counted)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .map_err(|e| format!("qemu-system-aarch64 does not start: {e}"))?;
+        let start = Instant::now();
+        let status = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break Ok(status),
+                Ok(None) if start.elapsed() > self.patience => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    break Err(format!("no power off in {} s", self.patience.as_secs()));
+                }
+                Ok(None) => sleep(Duration::from_millis(20)),
+                Err(e) => break Err(e.to_string()),
+            }
+        };
+        let transcript = String::from_utf8_lossy(&fs::read(&log).map_err(file)?).into_owned();
+        let failure = |why: String| {
+            let tail: Vec<&str> = transcript.lines().rev().take(12).collect();
+            let tail: Vec<&str> = tail.into_iter().rev().collect();
+            format!("{}: {why}; the transcript {} ends so:\n{}", self.name, log.display(), tail.join("\n"))
+        };
+        match status {
+            Ok(status) if status.success() => {}
+            Ok(status) => return Err(failure(format!("QEMU ended with {status}"))),
+            Err(why) => return Err(failure(why)),
+        }
+        let json = fs::read(&counted).map_err(|e| failure(format!("no counts: {e}")))?;
+        let counts =
+            serde_json::from_slice(&json).map_err(|e| failure(format!("the counts are damaged: {e}")))?;
+        Ok(Outcome { counts, transcript })
+    }
+}
+
+/// Runs a program of ours to its end.
+///
+/// # Errors
+/// It cannot be started, or fails: with what it said.
+pub(crate) fn tool(program: &Path, args: &[&str]) -> Result<(), String> {
+    let name = program.display();
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output();
+    let output = output.map_err(|e| format!("{name} does not start: {e} ('make bench' builds it first)"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{name} {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+}

@@ -1,0 +1,217 @@
+//! The tables, for people and for programs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::boot::{Boot, Pair};
+use crate::counts::{Counts, Histogram};
+use crate::figure::{Bound, thousands};
+use crate::micro::Figure;
+use crate::names::nice;
+
+/// Reasons with a row of their own; the rest are one.
+const REASONS: usize = 24;
+
+/// All that was measured.
+#[derive(Default)]
+pub(crate) struct Results {
+    pub(crate) cpu: String,
+    pub(crate) qemu: String,
+    pub(crate) micro: Option<(Vec<Figure>, Counts)>,
+    pub(crate) boots: Vec<Pair>,
+    pub(crate) image: Option<u64>,
+}
+
+impl Results {
+    /// All figures that have a bound.
+    pub(crate) fn bounds(&self) -> Vec<Bound> {
+        let mut bounds = Vec::new();
+        if let Some((figures, _)) = &self.micro {
+            bounds.extend(figures.iter().filter_map(|figure| figure.bound.clone()));
+        }
+        for pair in &self.boots {
+            bounds.extend(pair.bounds());
+        }
+        let runs = self
+            .micro
+            .iter()
+            .map(|(_, counts)| counts)
+            .chain(self.boots.iter().map(|pair| &pair.mezzanine.counts));
+        if let Some((reason, longest)) = runs.filter_map(Counts::longest).max_by_key(|(_, longest)| *longest)
+        {
+            let name = format!("longest stay at EL2 with a guest, instructions ({})", nice(&reason));
+            bounds.push(Bound::new(&name, longest as f64, 20_000.0));
+        }
+        bounds.extend(self.image.map(|size| Bound::new("image, KiB", size as f64 / 1024.0, 250.0)));
+        if let Some((own, each)) = self.boots.iter().find_map(|pair| pair.memory) {
+            bounds.push(Bound::new("memory at EL2 for itself, KiB", own as f64 / 1024.0, 4096.0));
+            bounds.push(Bound::new("memory at EL2 for a VM, KiB", each as f64 / 1024.0, 256.0));
+        }
+        bounds
+    }
+
+    /// Everything as Markdown.
+    pub(crate) fn markdown(&self) -> String {
+        let mut out = format!("Machine: {}, `-cpu {}`, one CPU, GICv3.\n", self.qemu, self.cpu);
+        if let Some((figures, _)) = &self.micro {
+            out += "\n### Instructions at EL2 for one exit\n\n";
+            micro_table(&mut out, figures);
+        }
+        if !self.boots.is_empty() {
+            out += "\n### A Debian boot to its shell and off\n\n";
+            boot_table(&mut out, &self.boots);
+        }
+        for pair in &self.boots {
+            let _ = write!(out, "\n### Exits of the {} boot\n\n", pair.name());
+            exits_table(&mut out, &pair.mezzanine);
+        }
+        out += "\n### Bounds\n\n| figure | measured | bound | |\n|---|--:|--:|---|\n";
+        for bound in self.bounds() {
+            let (value, most) = (plain(bound.value), plain(bound.most));
+            let _ = writeln!(out, "| {} | {value} | {most} | {} |", bound.name, bound.verdict());
+        }
+        out
+    }
+
+    /// Everything as JSON.
+    pub(crate) fn json(&self) -> Value {
+        let micro: Vec<Value> = self.micro.iter().flat_map(|(figures, _)| figures).map(figure_json).collect();
+        let micro_exits = self.micro.as_ref().map_or(Value::Null, |(_, counts)| exits_json(counts));
+        let bounds: Vec<Value> = self
+            .bounds()
+            .iter()
+            .map(|b| json!({"name": b.name, "value": b.value, "bound": b.most, "held": b.held()}))
+            .collect();
+        json!({
+            "cpu": self.cpu,
+            "qemu": self.qemu,
+            "micro": micro,
+            "micro_exits": micro_exits,
+            "boots": self.boots.iter().map(pair_json).collect::<Vec<_>>(),
+            "image_bytes": self.image,
+            "bounds": bounds,
+        })
+    }
+}
+
+/// The page with other tables between its markers.
+pub(crate) fn replaced(page: &str, tables: &str) -> Option<String> {
+    const BEGIN: &str = "<!-- tables of `make bench` begin -->\n";
+    const END: &str = "<!-- tables of `make bench` end -->";
+    let (head, rest) = page.split_once(BEGIN)?;
+    let (_, tail) = rest.split_once(END)?;
+    Some(format!("{head}{BEGIN}\n{tables}\n{END}{tail}"))
+}
+
+/// A figure with as many digits as it needs.
+fn plain(value: f64) -> String {
+    if value.fract() == 0.0 { thousands(value as u64) } else { format!("{value:.3}") }
+}
+
+fn micro_table(out: &mut String, figures: &[Figure]) {
+    *out += "| | n | min | median | max | bound | | KVM VHE | KVM nVHE | Xen | Bao | hvisor |\n";
+    *out += "|---|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|\n";
+    for Figure { row, summary, bound } in figures {
+        let most = bound.as_ref().map_or("report".into(), |b| plain(b.most));
+        let verdict = bound.as_ref().map_or(String::new(), Bound::verdict);
+        let numbers = [summary.n, summary.min, summary.median, summary.max].map(thousands).join(" | ");
+        let _ =
+            writeln!(out, "| {} | {numbers} | {most} | {verdict} | {} |", row.name, row.peers.join(" | "));
+    }
+}
+
+fn boot_table(out: &mut String, pairs: &[Pair]) {
+    let mut line = |name: &str, value: &dyn Fn(&Pair) -> String| {
+        let values: Vec<String> = pairs.iter().map(value).collect();
+        let _ = writeln!(out, "| {name} | {} |", values.join(" | "));
+    };
+    line("", &|pair| pair.name().into());
+    line("---", &|_| "--:".into());
+    line("guest's own instructions natively, to the shell", &|p| thousands(p.native.shell.guest()));
+    line("guest's own instructions under Mezzanine, to the shell", &|p| thousands(p.mezzanine.shell.guest()));
+    line("the same, to the power off", &|p| thousands(p.mezzanine.whole.guest()));
+    line("load: EL2's instructions before the guest's first", &|p| thousands(p.mezzanine.load.el2));
+    line("exits to the shell", &|p| thousands(p.mezzanine.shell.exits));
+    line("exits to the power off", &|p| thousands(p.mezzanine.whole.exits));
+    line("EL2's instructions to the shell", &|p| thousands(p.mezzanine.shell.el2));
+    line("EL2's instructions to the power off", &|p| thousands(p.mezzanine.whole.el2));
+    line("their share of the guest's own", &|p| format!("{:.3} %", p.mezzanine.share()));
+    line("guest time to the shell natively", &|p| format!("{:.3} ms", p.native.time / 1e6));
+    line("guest time to the shell under Mezzanine", &|p| format!("{:.3} ms", p.mezzanine.time / 1e6));
+    line("difference", &|p| format!("{:+.3} %", p.later()));
+}
+
+/// Reasons in words, with all their exits; the parts of a WFI are left out, being in the whole.
+fn by_reason(counts: &Counts) -> Vec<(String, Histogram)> {
+    let mut reasons: BTreeMap<String, Histogram> = BTreeMap::new();
+    for exits in
+        counts.exits.iter().filter(|e| !e.reason.contains(", until ") && !e.reason.contains(", after "))
+    {
+        reasons.entry(nice(&exits.reason)).or_default().merge(&exits.cost);
+    }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, cost)| std::cmp::Reverse(cost.sum()));
+    reasons
+}
+
+fn exits_table(out: &mut String, boot: &Boot) {
+    *out += "| reason | n | min | median | max | all |\n|---|--:|--:|--:|--:|--:|\n";
+    let mut reasons = by_reason(&boot.counts);
+    if reasons.len() > REASONS + 1 {
+        let mut rest = Histogram::default();
+        let others = reasons.split_off(REASONS);
+        others.iter().for_each(|(_, cost)| rest.merge(cost));
+        reasons.push((format!("{} other reasons", others.len()), rest));
+    }
+    for (reason, cost) in reasons {
+        if let Some(s) = cost.summary() {
+            let numbers = [s.n, s.min, s.median, s.max, cost.sum()].map(thousands).join(" | ");
+            let _ = writeln!(out, "| {reason} | {numbers} |");
+        }
+    }
+}
+
+fn figure_json(figure: &Figure) -> Value {
+    let s = figure.summary;
+    let bound = figure.bound.as_ref().map(|b| b.most);
+    json!({"name": figure.row.name, "n": s.n, "min": s.min, "median": s.median, "max": s.max, "bound": bound})
+}
+
+fn exits_json(counts: &Counts) -> Value {
+    counts
+        .exits
+        .iter()
+        .filter_map(|e| {
+            let s = e.cost.summary()?;
+            Some(json!({
+                "row": e.row, "reason": e.reason, "name": nice(&e.reason),
+                "n": s.n, "min": s.min, "median": s.median, "max": s.max, "sum": e.cost.sum(),
+            }))
+        })
+        .collect()
+}
+
+fn boot_json(boot: &Boot) -> Value {
+    let part =
+        |c: &crate::counts::Counters| json!({"el0": c.el0, "el1": c.el1, "el2": c.el2, "exits": c.exits});
+    json!({
+        "load": part(&boot.load),
+        "to_shell": part(&boot.shell),
+        "to_power_off": part(&boot.whole),
+        "guest_time_to_shell_ns": boot.time,
+        "exits": exits_json(&boot.counts),
+    })
+}
+
+fn pair_json(pair: &Pair) -> Value {
+    json!({
+        "name": pair.name(),
+        "native": boot_json(&pair.native),
+        "mezzanine": boot_json(&pair.mezzanine),
+        "el2_share_percent": pair.mezzanine.share(),
+        "time_percent_more": pair.later(),
+        "memory_bytes": pair.memory.map(|(own, each)| json!({"own": own, "each_vm": each})),
+    })
+}

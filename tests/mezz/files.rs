@@ -1,0 +1,67 @@
+//! What `mezz pack` and `mezz tree` write.
+
+use super::*;
+
+const TWO: &str = "[vm.alpha]\nkernel = \"Image\"\ninitrd = \"initrd.gz\"\ncmdline = \"quiet x=1\"\nmemory = \"64M\"\n\
+                   vcpus = 2\ngic = 2\n[vm.beta]\nkernel = \"Image2\"\n";
+
+fn packed(bench: &Bench) -> Vec<u8> {
+    bench.file("vms.toml", TWO);
+    bench.kernel("Image2");
+    bench.mezz(&["pack", "vms.toml", "-o", "b.cpio"]).status(0);
+    std::fs::read(bench.path("b.cpio")).unwrap()
+}
+
+#[test]
+fn a_bundle_is_what_mezzanine_reads() {
+    let bench = Bench::new();
+    let bytes = packed(&bench);
+    let vms = mezzanine::config::bundle::read(&bytes).unwrap();
+    let [alpha, beta] = vms.as_slice() else { panic!("{vms:?}") };
+    assert_eq!((alpha.name.as_str(), alpha.cmdline.as_str()), ("alpha", "quiet x=1"));
+    assert_eq!((alpha.memory, alpha.vcpus), (64 << 20, 2));
+    assert_eq!(alpha.gic, Some(mezzanine::map::GicVersion::V2));
+    assert_eq!(alpha.initrd, Some(&b"070701"[..]));
+    assert_eq!(alpha.kernel, std::fs::read(bench.path("Image")).unwrap());
+    assert_eq!((beta.name.as_str(), beta.memory, beta.vcpus, beta.gic), ("beta", 256 << 20, 1, None));
+    assert_eq!(beta.initrd, None);
+}
+
+#[test]
+fn a_bundle_is_an_archive_for_cpio() {
+    if !have("cpio") {
+        return;
+    }
+    let bench = Bench::new();
+    packed(&bench);
+    let archive = std::fs::File::open(bench.path("b.cpio")).unwrap();
+    let listed = Done::of(Command::new("cpio").arg("-t").stdin(archive).output().unwrap()).status(0);
+    for name in ["mezzanine.dtb", "alpha/kernel", "alpha/initrd"] {
+        assert!(listed.out.lines().any(|line| line == name), "no {name} in {}", listed.out);
+    }
+}
+
+#[test]
+fn a_bundle_that_cannot_be_written() {
+    let bench = Bench::new();
+    bench.mezz(&["pack", "--kernel", "Image", "-o", "gone/b"]).status(2).says(&["E0505", "gone/b cannot be"]);
+}
+
+#[test]
+fn the_tree_of_one_guest() {
+    let bench = Bench::new();
+    packed(&bench);
+    bench.mezz(&["tree", "vms.toml", "-o", "t.dtb"]).status(2).says(&["which VM", "alpha, beta"]);
+    bench.mezz(&["tree", "vms.toml", "--vm", "gamma", "-o", "t.dtb"]).status(2).says(&["no VM `gamma`"]);
+    let args = ["tree", "vms.toml", "--vm", "alpha", "--cpu", "cortex-a57", "-o", "t.dtb"];
+    bench.mezz(&args).status(0);
+    let tree = std::fs::read(bench.path("t.dtb")).unwrap();
+    let tree = dtoolkit::fdt::Fdt::new(&tree).unwrap();
+    let text = tree.to_string();
+    for part in
+        ["quiet x=1", "arm,cortex-a57", "cpu@1", "arm,cortex-a15-gic", "linux,initrd-end", "linux,dummy-virt"]
+    {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    assert!(!text.contains("cpu@2") && !text.contains("kaslr-seed"), "{text}");
+}

@@ -1,0 +1,136 @@
+//! The machine that QEMU is asked for.
+
+use super::*;
+
+const DEMO: &str = "[machine]\ncpus = 2\nram = \"1G\"\ncpu = \"max\"\n[vm.a]\nkernel = \"Image\"\n";
+
+#[test]
+fn printed_and_left() {
+    let bench = Bench::new();
+    let done =
+        bench.mezz(&["run", "--kernel", "Image", "--print", "--options", "loglevel=debug vcpus=1"]).status(0);
+    let qemu = bench.path("qemu");
+    assert_eq!(
+        done.out,
+        format!(
+            "{} -M virt,virtualization=on,gic-version=3 -cpu cortex-a72 -smp 1 -m 512M -nographic -nic none \
+             -no-reboot -kernel target/mezzanine.img -initrd BUNDLE -append 'loglevel=debug vcpus=1'\n",
+            qemu.display()
+        )
+    );
+    assert!(!bench.path("args").exists(), "QEMU was started");
+}
+
+#[test]
+fn a_kept_bundle_is_named() {
+    let bench = Bench::new();
+    let done = bench.mezz(&["run", "--kernel", "Image", "--print", "--bundle", "kept.cpio"]).status(0);
+    assert!(done.out.contains(" -initrd kept.cpio"), "{}", done.out);
+    assert!(bench.path("kept.cpio").exists());
+}
+
+#[test]
+fn the_configuration_decides_and_options_come_first() {
+    let bench = Bench::new();
+    bench.file("vms.toml", DEMO);
+    let printed = bench.mezz(&["run", "vms.toml", "--print"]).status(0).out;
+    assert!(printed.contains(" -cpu max -smp 2 -m 1G "), "{printed}");
+    let args = ["run", "vms.toml", "--print", "--cpus", "4", "--ram", "2G", "--cpu", "neoverse-n1"];
+    let printed = bench.mezz(&args).status(0).out;
+    assert!(printed.contains(" -cpu neoverse-n1 -smp 4 -m 2G "), "{printed}");
+}
+
+#[test]
+fn ram_is_reckoned_from_the_guests() {
+    let bench = Bench::new();
+    let printed = bench.mezz(&["run", "--kernel", "Image", "--memory", "1G", "--print"]).status(0).out;
+    assert!(printed.contains(" -m 1280M "), "{printed}");
+    bench
+        .mezz(&["run", "--kernel", "Image", "--memory", "1G", "--ram", "1G"])
+        .status(2)
+        .says(&["E0507", "guests need 1G of the machine's 1G of RAM"]);
+    bench.file("vms.toml", "[machine]\nram = \"64M\"\n[vm.a]\nkernel = \"Image\"\n");
+    bench.mezz(&["run", "vms.toml"]).status(2).says(&["--> vms.toml:2:7", "need 256M of the machine's 64M"]);
+}
+
+#[test]
+fn semihosting_is_refused_with_the_reason() {
+    let bench = Bench::new();
+    for arg in ["-semihosting", "--semihosting-config", "-semihosting-config=enable=on", "-readconfig"] {
+        bench.mezz(&["run", "--kernel", "Image", "--qemu-arg", arg]).status(2).says(&[
+            "E0511",
+            arg,
+            "HLT 0xF000",
+            "served on this host",
+        ]);
+    }
+    bench.mezz(&["run", "--kernel", "Image", "--qemu-arg", "-cpu"]).status(2).says(&["use --cpu"]);
+    assert!(!bench.path("args").exists(), "QEMU was started");
+}
+
+#[test]
+fn options_that_mezzanine_does_not_know() {
+    let bench = Bench::new();
+    bench.mezz(&["run", "--kernel", "Image", "--options", "loglvel=debug"]).status(2).says(&[
+        "E0215",
+        "loglvel",
+        "Did you mean \"loglevel\"?",
+    ]);
+}
+
+#[test]
+fn arguments_for_qemu_go_last() {
+    let bench = Bench::new();
+    bench.mezz(&["run", "--kernel", "Image", "--qemu-arg", "-d", "--qemu-arg=a b"]).status(0);
+    let args = std::fs::read_to_string(bench.path("args")).unwrap();
+    assert!(args.ends_with("\n-d\na b\n"), "{args}");
+}
+
+#[test]
+fn no_32_bit_cpus() {
+    let bench = Bench::new();
+    for cpu in ["cortex-a15", "max,aarch64=off"] {
+        bench.mezz(&["run", "--kernel", "Image", "--cpu", cpu]).status(2).says(&["E0509", "no 64-bit EL2"]);
+    }
+    bench.file("vms.toml", "[machine]\ncpu = \"cortex-a7\"\n[vm.a]\nkernel = \"Image\"\n");
+    bench.mezz(&["run", "vms.toml"]).status(2).says(&["--> vms.toml:2:7", "no 64-bit EL2"]);
+}
+
+#[test]
+fn boards() {
+    let bench = Bench::new();
+    bench.mezz(&["run", "--kernel", "Image", "--board", "qemu-virt"]).status(0);
+    bench.mezz(&["run", "--kernel", "Image", "--board", "qemu-vrit"]).status(2).says(&["mean `qemu-virt`?"]);
+}
+
+#[test]
+fn the_image() {
+    let bench = Bench::new();
+    bench.file("other.img", "image");
+    let print = ["run", "--kernel", "Image", "--print"];
+    let named = bench.mezz(&[&print[..], &["--image", "other.img"]].concat()).status(0).out;
+    assert!(named.contains(" -kernel other.img "), "{named}");
+    let mut command = bench.command(&print);
+    let done = Done::of(command.env("MEZZANINE_IMAGE", "other.img").output().unwrap()).status(0);
+    assert!(done.out.contains(" -kernel other.img "), "{}", done.out);
+    std::fs::remove_file(bench.path("target/mezzanine.img")).unwrap();
+    bench.mezz(&print).status(2).says(&["E0510", "target/mezzanine.img", "make image"]);
+}
+
+#[test]
+fn modules_instead_of_a_bundle() {
+    let bench = Bench::new();
+    let args =
+        ["run", "--kernel", "Image", "--initrd", "initrd.gz", "--cmdline", "a=1,2", "--modules", "--print"];
+    let printed = bench.mezz(&args).status(0).out;
+    assert!(
+        printed.contains(
+            " -device guest-loader,addr=0x5fc00000,kernel=Image,bootargs=a=1,,2 \
+             -device guest-loader,addr=0x5fe00000,initrd=initrd.gz -append 'memory=256M vcpus=1'"
+        ),
+        "{printed}"
+    );
+    assert!(!printed.contains("-initrd"), "{printed}");
+    bench.file("vms.toml", "[vm.a]\nkernel = \"Image\"\n[vm.b]\nkernel = \"Image\"\nmemory = \"64M\"\n");
+    bench.mezz(&["run", "vms.toml", "--modules"]).status(2).says(&["E0513", "`a` and `b` differ"]);
+}

@@ -1,0 +1,51 @@
+#!/bin/sh
+# Runs all tests and sums up: its last line is 'N passed, N failed' and, where so, ', N skipped'.
+#
+# A test program that does not build, or dies, has no result line of its own: cargo's status tells.
+set -eu
+. "$(dirname "$0")/common.sh"
+cd "$ROOT"
+
+log=$TARGET/setup/test.log
+status=$TARGET/setup/test.status
+rm -f "$status"
+{
+    if cargo test --no-fail-fast "$@" 2>&1; then echo 0; else echo $?; fi >&3
+} 3>"$status" | tee "$log"
+
+awk -v status="$(cat "$status")" '
+    # Both libtest and libtest-mimic write "test NAME ... ignored", with a reason where the test gives one.
+    /^test .* \.\.\. ignored/ {
+        line = $0
+        sub(/^test /, "", line)
+        name = line; sub(/ +\.\.\. ignored.*/, "", name)
+        reason = line; sub(/.*\.\.\. ignored(, )?/, "", reason)
+        skipped_names[++names] = name (reason == "" ? " (marked ignored)" : ": " reason)
+    }
+    /^test .* \.\.\. FAILED/ {
+        line = $0; sub(/^test /, "", line); sub(/ +\.\.\. FAILED.*/, "", line)
+        failed_names[++failures] = line
+    }
+    /^test result: / {
+        for (i = 1; i < NF; i++) {
+            if ($(i + 1) == "passed;") passed += $i
+            if ($(i + 1) == "failed;") failed += $i
+            if ($(i + 1) == "ignored;") skipped += $i
+        }
+    }
+    END {
+        print ""
+        for (i = 1; i <= failures; i++) print "failed: " failed_names[i]
+        for (i = 1; i <= names; i++) print "skipped: " skipped_names[i]
+        if (status != 0 && !failed) {
+            print "failed: a test program did not build or did not end by itself; see above"
+            failed = 1
+        }
+        if (!passed && !failed) {
+            print "failed: no test ran"
+            failed = 1
+        }
+        line = (passed + 0) " passed, " (failed + 0) " failed"
+        print line (skipped ? ", " skipped " skipped" : "")
+        exit failed > 0 || status != 0
+    }' "$log"
