@@ -59,7 +59,7 @@ impl Cpu {
         }
         let far = read!("FAR_EL2");
         let page =
-            if exit::needs_walk(esr) { Self::walk(far)? } else { (read!("HPFAR_EL2") & 0xff_ffff_fff0) << 8 };
+            if exit::needs_walk(esr) { Self::walk(far)? } else { (read!("HPFAR_EL2") & 0xfff_ffff_fff0) << 8 };
         Some(exit::decode(esr, far, GuestPhysAddr::at(page | far & 0xfff)))
     }
 
