@@ -58,8 +58,11 @@ impl Cpu {
             return Some(exit::decode(esr, 0, GuestPhysAddr::at(0)));
         }
         let far = read!("FAR_EL2");
-        let page =
-            if exit::needs_walk(esr) { Self::walk(far)? } else { (read!("HPFAR_EL2") & 0xfff_ffff_fff0) << 8 };
+        let page = if exit::needs_walk(esr) {
+            Self::walk(far)?
+        } else {
+            (read!("HPFAR_EL2") & 0xfff_ffff_fff0) << 8
+        };
         Some(exit::decode(esr, far, GuestPhysAddr::at(page | far & 0xfff)))
     }
 

@@ -25,7 +25,11 @@ const CASES: &[Case] = &[
         bundle: || Ok([b"\x1f\x8b\x08\0".to_vec(), vec![7; 900]].concat()),
     },
     Case { name: "wrong magic", codes: &["E0203"], bundle: || edit(|archive| archive[5] = b'7') },
-    Case { name: "wrong magic in its middle", codes: &["E0204"], bundle: || edit(spoil_second) },
+    Case {
+        name: "wrong magic in its middle",
+        codes: &["E0204"],
+        bundle: || edit(|archive| spoil_second(archive)),
+    },
     Case {
         name: "a file longer than the bundle",
         codes: &["E0204"],
@@ -191,7 +195,7 @@ fn replace(bytes: &mut [u8], what: &[u8], with: &[u8]) {
     }
 }
 
-fn spoil_second(archive: &mut Vec<u8>) {
+fn spoil_second(archive: &mut [u8]) {
     let second = archive.windows(6).enumerate().skip(1).find(|(_, window)| *window == b"070701");
     if let Some((at, _)) = second {
         archive[at] = b'9';

@@ -75,7 +75,10 @@ fn main() {
         if let Some(fault) = fault {
             // FEAT_IDST: the CPU reports its unallocated ID registers as trapped reads.
             let id = fault.class() == trap::ec::SYSREG && op0 == 3 && crn == 0 && op1 < 4;
-            check!(!strict || fault.is_undefined() || id, "read of S{op0}_{op1}_C{crn}_C{crm}_{op2}: {fault:x?}");
+            check!(
+                !strict || fault.is_undefined() || id,
+                "read of S{op0}_{op1}_C{crn}_C{crm}_{op2}: {fault:x?}"
+            );
             continue;
         }
         readable += 1;

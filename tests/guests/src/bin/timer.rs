@@ -136,6 +136,7 @@ fn masked_level() {
     timer::stop();
     timer::wait(micros(200));
     // A read of the controller's registers is where a hypervisor notices, at the latest.
-    let gone = until(1000, || !gic::bit(gic::reg::ISPEND, VIRTUAL) && gic::highest_pending() == gic::SPURIOUS);
+    let gone =
+        until(1000, || !gic::bit(gic::reg::ISPEND, VIRTUAL) && gic::highest_pending() == gic::SPURIOUS);
     check!(gone, "still pending at the end");
 }
