@@ -78,7 +78,7 @@ mod image {
         fn log(&self, record: &log::Record<'_>) {
             let line = alloc::format!("{} {}\r\n", setup::Stamp, record.args());
             if GUESTS_RUN.load(Ordering::Relaxed) {
-                console::LOG.lock().write(line.as_bytes(), console::LOG_BYTES);
+                console::log_line(line.as_bytes());
             } else {
                 setup::print(&line);
             }

@@ -42,13 +42,13 @@ impl Slot {
         self.events.fetch_or(events, Ordering::Release);
     }
 
-    /// Takes all messages: one load when there are none.
-    #[inline]
+    /// Takes all messages.
     pub fn take(&self) -> u32 {
-        if self.events.load(Ordering::Relaxed) == 0 { 0 } else { self.events.swap(0, Ordering::Acquire) }
+        self.events.swap(0, Ordering::Acquire)
     }
 
-    /// Whether there are messages.
+    /// Whether there are messages: one load.
+    #[inline]
     pub fn has_mail(&self) -> bool {
         self.events.load(Ordering::Relaxed) != 0
     }
@@ -68,7 +68,10 @@ pub enum Reason {
     /// A system error (SError) came while it ran.
     SystemError,
     /// An exit that no guest should be able to cause.
-    Unexpected(crate::exit::Exit),
+    Unexpected {
+        /// ESR_EL2.
+        esr: u64,
+    },
 }
 
 impl Reason {
@@ -85,7 +88,7 @@ impl Reason {
             Self::AllOff => "all its vCPUs are off",
             Self::FaultLoop => "its abort vector aborts: it would fault for ever",
             Self::SystemError => "a system error (SError) came while it ran",
-            Self::Unexpected(_) => "an exit that no guest should be able to cause",
+            Self::Unexpected { .. } => "an exit that no guest should be able to cause",
         }
     }
 }

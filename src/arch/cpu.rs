@@ -5,7 +5,7 @@ use super::gic::v3::Gic;
 use super::sys::{op, read, write};
 use super::{cache, smc, timer, uart};
 use crate::addr::{GuestPhysAddr, HostRange};
-use crate::exit::{self, Exit, ec};
+use crate::exit::{self, Exit};
 use crate::fdt::Conduit;
 use crate::machine::{IntId, Machine, Ticks};
 use crate::stage2::Flush;
@@ -51,19 +51,21 @@ impl Cpu {
     }
 
     /// Decodes what ESR_EL2 says of a synchronous exception from a guest.
-    #[inline]
-    fn syndrome() -> Option<Exit> {
+    #[inline(always)]
+    fn syndrome() -> Exit {
         let esr = read!("ESR_EL2");
-        if !exit::is_abort(esr) {
-            return Some(exit::decode(esr, 0, GuestPhysAddr::at(0)));
+        let (mut far, mut ipa) = (0, 0);
+        if exit::is_abort(esr) {
+            far = read!("FAR_EL2");
+            ipa = (read!("HPFAR_EL2") & 0xfff_ffff_fff0) << 8 | far & 0xfff;
+            if exit::needs_walk(esr) {
+                match Self::walk(far) {
+                    Some(page) => ipa = page | far & 0xfff,
+                    None => return Exit::Again,
+                }
+            }
         }
-        let far = read!("FAR_EL2");
-        let page = if exit::needs_walk(esr) {
-            Self::walk(far)?
-        } else {
-            (read!("HPFAR_EL2") & 0xfff_ffff_fff0) << 8
-        };
-        Some(exit::decode(esr, far, GuestPhysAddr::at(page | far & 0xfff)))
+        exit::decode(esr, far, GuestPhysAddr::at(ipa))
     }
 
     /// The page that Stage 1 of the resident guest maps `va` to. `None` if it no longer maps it: the guest
@@ -81,12 +83,12 @@ impl Cpu {
 }
 
 impl Machine for Cpu {
-    #[inline]
+    #[inline(always)]
     fn enter(&mut self, vcpu: &mut Vcpu) -> Exit {
         if !self.resident.is(vcpu) {
             self.gic.load_all(vcpu);
             self.resident.load(vcpu);
-        } else if vcpu.lists.dirty != 0 || vcpu.lists.hcr_dirty || !vcpu.lists.loaded {
+        } else if !vcpu.lists.loaded {
             self.gic.load_lists(&mut vcpu.lists);
         }
         if self.hcr != vcpu.hcr {
@@ -97,13 +99,11 @@ impl Machine for Cpu {
             // SAFETY: `regs` is the guest's and ours alone; all other state that the guest can reach is its
             // own (Stage 2, traps and EL1 registers were loaded above), and it comes back by our vectors.
             match unsafe { __enter_guest(&raw mut vcpu.regs) } {
-                SYNCHRONOUS => {
-                    if read!("ESR_EL2") >> 26 & 0x3f == u64::from(ec::FP) {
-                        self.resident.take_fp(vcpu);
-                    } else if let Some(exit) = Self::syndrome() {
-                        return exit;
-                    }
-                }
+                SYNCHRONOUS => match Self::syndrome() {
+                    Exit::Fp => self.resident.take_fp(vcpu),
+                    Exit::Again => {}
+                    exit => return exit,
+                },
                 IRQ | FIQ => return Exit::Irq,
                 _ => return Exit::SError,
             }

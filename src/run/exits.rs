@@ -16,6 +16,10 @@ use alloc::sync::Arc;
 
 impl<'w, M: Machine> CpuLoop<'w, M> {
     /// What an exit leads to; whatever can be done at once has been.
+    ///
+    /// Inlined into the loop together with `enter` and the decode, so that an exit is never put together just
+    /// to be taken apart again.
+    #[inline(always)]
     pub(super) fn handle(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, exit: Exit) -> Next {
         match exit {
             Exit::Mmio(mmio) => self.mmio(vm, vcpu, mmio),
@@ -28,6 +32,14 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                     Next::Resume
                 }
             }
+            exit => self.handle_rare(vm, vcpu, exit),
+        }
+    }
+
+    /// The exits that are no part of a busy guest's day.
+    #[inline(never)]
+    fn handle_rare(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, exit: Exit) -> Next {
+        match exit {
             Exit::Wfi(trap) => self.wfi(vm, vcpu, trap),
             Exit::Wfe(trap) => {
                 if condition_fails(vcpu, trap) {
@@ -41,15 +53,23 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 vcpu.regs.skip(4);
                 self.call(vm, vcpu, imm)
             }
-            Exit::DataAbort(abort) | Exit::InstructionAbort(abort) => self.abort(vm, abort, exit),
+            Exit::DataAbort(abort) | Exit::InstructionAbort(abort) => self.abort(vm, vcpu, abort, exit),
+            Exit::Cp15(trap) => {
+                if condition_fails(vcpu, trap) {
+                    return Next::Resume;
+                }
+                self.cp15(vm, vcpu, trap)
+            }
             Exit::Undefined(trap) => {
                 if condition_fails(vcpu, trap) {
                     return Next::Resume;
                 }
-                fault(exit)
+                self.fault(vcpu, exit)
             }
             Exit::SError => Next::Stop(Reason::SystemError),
-            Exit::Unknown(_) => Next::Stop(Reason::Unexpected(exit)),
+            Exit::Fp | Exit::Again => Next::Resume,
+            Exit::Unknown(trap) => Next::Stop(Reason::Unexpected { esr: trap.esr }),
+            Exit::Mmio(_) | Exit::Hvc(_) | Exit::SysReg(_) | Exit::Irq => self.handle(vm, vcpu, exit),
         }
     }
 
@@ -72,43 +92,38 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// An abort that no device answers: another CPU may be between break and make, else it is the guest's.
-    fn abort(&mut self, vm: &Vm, abort: Abort, exit: Exit) -> Next {
+    #[cold]
+    fn abort(&mut self, vm: &Vm, vcpu: &mut Vcpu, abort: Abort, exit: Exit) -> Next {
         if abort.is_translation() && vm.stage2.lock().translate(abort.ipa).is_some() {
             return Next::Resume;
         }
-        fault(exit)
+        self.fault(vcpu, exit)
     }
 
     /// A load or store where no memory is.
+    #[inline(never)]
     fn mmio(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
-        let outcome = if let Some((region, offset)) = vm.bus.find(mmio.ipa) {
-            self.device(vm, vcpu, &mmio, region, offset)
-        } else if let Some((frame, offset)) = vm.vgic.frame(mmio.ipa) {
+        let outcome = if let Some((frame, offset)) = vm.vgic.frame(mmio.ipa()) {
             match self.vgic(vm, vcpu, &mmio, frame, offset) {
                 Ok(outcome) => outcome,
                 Err(next) => return next,
             }
+        } else if let Some((region, offset)) = vm.bus.find(mmio.ipa()) {
+            let at = Access { offset, size: mmio.size(), now: self.machine.now() };
+            match self.device(vm, vcpu, &mmio, region, at) {
+                // A device's reserved offsets read as zero and ignore writes, as most manuals have it.
+                Err(AccessError::NoRegister) => Ok(0),
+                outcome => outcome,
+            }
         } else {
             Err(AccessError::NoRegister)
         };
-        match outcome {
-            Ok(value) => {
-                if !mmio.write {
-                    vcpu.regs.set_x(mmio.reg, mmio.extend(value));
-                }
-                vcpu.regs.skip(mmio.abort.instruction_bytes());
-                Next::Resume
-            }
-            // A device's reserved offsets read as zero and ignore writes, as most manuals have it.
-            Err(AccessError::NoRegister) if vm.bus.find(mmio.ipa).is_some() => {
-                if !mmio.write {
-                    vcpu.regs.set_x(mmio.reg, 0);
-                }
-                vcpu.regs.skip(mmio.abort.instruction_bytes());
-                Next::Resume
-            }
-            Err(_) => self.abort(vm, mmio.abort, Exit::Mmio(mmio)),
+        let Ok(value) = outcome else { return self.abort(vm, vcpu, mmio.abort, Exit::Mmio(mmio)) };
+        if !mmio.is_write() {
+            vcpu.regs.set_x(mmio.reg(), mmio.extend(value));
         }
+        vcpu.regs.skip(mmio.abort.instruction_bytes());
+        Next::Resume
     }
 
     /// An access to a device on the bus.
@@ -119,45 +134,57 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         vcpu: &Vcpu,
         mmio: &Mmio,
         region: &Region,
-        offset: u64,
+        at: Access,
     ) -> Result<u64, AccessError> {
-        let at = Access { offset, size: mmio.size, now: self.machine.now() };
+        let write = mmio.is_write().then(|| vcpu.regs.x(mmio.reg()) & mmio.size().mask());
+        if region.is_console {
+            return self.console_access(vm, vcpu.id, region, at, write);
+        }
         let (result, level, deadline) = {
             let mut device = region.device.lock();
-            let result = if mmio.write {
-                device.write(at, vcpu.regs.x(mmio.reg) & mmio.size.mask()).map(|()| 0)
-            } else {
-                device.read(at)
+            let result = match write {
+                Some(value) => device.write(at, value).map(|()| 0),
+                None => device.read(at),
             };
-            (result, device.irq(), if mmio.write { device.deadline() } else { None })
+            (result, device.irq(), if write.is_some() { device.deadline() } else { None })
         };
-        if region.is_console {
-            self.uart_accessed(vm, vcpu.id, mmio.write, level);
-        } else {
-            self.line(vm, Some(vcpu.id), region, level);
-            if mmio.write && region.has_deadline {
-                self.timers.set(Purpose::Device(vm.id, region.index), deadline);
-                self.rearm();
-            }
+        self.line(vm, Some(vcpu.id), region, level);
+        if write.is_some() && region.has_deadline {
+            self.timers.set(Purpose::Device(vm.id, region.index), deadline);
+            self.rearm();
         }
         result
     }
 
-    /// After an access to the guest's serial port: what it put out goes to the line, what waits comes in.
+    /// An access to the serial port: what it puts out goes on to the line, what was typed comes in.
     #[inline]
-    fn uart_accessed(&mut self, vm: &'w Arc<Vm>, me: VcpuId, write: bool, mut level: bool) {
-        let shown = self.world.shown().is_some_and(|shown| Arc::ptr_eq(shown, vm));
-        if shown && write {
-            self.console.pump(&mut self.machine, vm);
-            level = vm.uart.lock().irq();
-        }
-        if shown && self.console.has_input() {
-            self.console.type_in(&mut self.machine, vm);
-            level = vm.uart.lock().irq();
-        }
-        if let Some(region) = vm.bus.console() {
-            self.line(vm, Some(me), region, level);
-        }
+    fn console_access(
+        &mut self,
+        vm: &'w Arc<Vm>,
+        me: VcpuId,
+        region: &Region,
+        at: Access,
+        write: Option<u64>,
+    ) -> Result<u64, AccessError> {
+        let (result, level) = {
+            let mut uart = vm.uart.lock();
+            let result = match write {
+                Some(value) => {
+                    let result = uart.write(at, value).map(|()| 0);
+                    if uart.has_output() && self.world.is_shown(vm) {
+                        self.console.pump(&mut self.machine, &vm.spoke, &mut uart);
+                    }
+                    result
+                }
+                None => uart.read(at),
+            };
+            if self.console.has_input() && self.world.is_shown(vm) {
+                self.console.type_in(&mut self.machine, &mut uart);
+            }
+            (result, uart.irq())
+        };
+        self.line(vm, Some(me), region, level);
+        result
     }
 
     /// Bytes moved to or from a VM's serial port behind its back: its interrupt line may have changed.
@@ -203,9 +230,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         frame: Frame,
         offset: u64,
     ) -> Result<Result<u64, AccessError>, Next> {
-        let write = mmio.write.then(|| vcpu.regs.x(mmio.reg) & mmio.size.mask());
+        let write = mmio.is_write().then(|| vcpu.regs.x(mmio.reg()) & mmio.size().mask());
         for _ in 0..3 {
-            match vm.vgic.access(vcpu.id, frame, offset, mmio.size, write, &mut vcpu.lists) {
+            match vm.vgic.access(vcpu.id, frame, offset, mmio.size(), write, &mut vcpu.lists) {
                 Outcome::Done(value, kicks) => {
                     self.kick(vm, Some(vcpu.id), kicks);
                     return Ok(Ok(value));
@@ -226,9 +253,18 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         Err(Next::Resume)
     }
 
-    /// Gives the guest an exception. Some reason to stop it if that can only go round in circles.
+    /// Gives the guest the exception that the architecture has for an exit that nothing serves.
     #[cold]
-    pub(super) fn inject(&mut self, vcpu: &mut Vcpu, fault: Fault) -> Option<Reason> {
+    pub(super) fn fault(&mut self, vcpu: &mut Vcpu, exit: Exit) -> Next {
+        match Fault::for_exit(&exit) {
+            Some(fault) => self.inject(vcpu, fault),
+            None => Next::Resume,
+        }
+    }
+
+    /// Gives the guest an exception, unless that can only go round in circles.
+    #[cold]
+    pub(super) fn inject(&mut self, vcpu: &mut Vcpu, fault: Fault) -> Next {
         let view = inject::El1View {
             sctlr: self.machine.el1(vcpu, El1::Sctlr),
             vbar: self.machine.el1(vcpu, El1::Vbar),
@@ -236,7 +272,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let delivery = inject::deliver(fault, vcpu.regs.pc, vcpu.regs.pstate, &view);
         // A fetch that aborts at the very vector that its abort leads to never gets anywhere.
         if matches!(fault, Fault::InstructionAbort { .. }) && delivery.pc == vcpu.regs.pc {
-            return Some(Reason::FaultLoop);
+            return Next::Stop(Reason::FaultLoop);
         }
         self.machine.set_el1(vcpu, El1::Elr, delivery.elr);
         self.machine.set_el1(vcpu, El1::Spsr, delivery.spsr);
@@ -246,7 +282,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         vcpu.regs.pc = delivery.pc;
         vcpu.regs.pstate = delivery.pstate;
-        None
+        Next::Resume
     }
 
     /// The emulated physical timer was written, or its time may have come.
@@ -272,11 +308,6 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         (end < range.end()).then_some(end)
     }
-}
-
-/// What the architecture has for an exit that nothing serves.
-fn fault(exit: Exit) -> Next {
-    Fault::for_exit(&exit).map_or(Next::Stop(Reason::Unexpected(exit)), Next::Inject)
 }
 
 /// Skips a trapped AArch32 instruction whose condition fails: it was no more than a NOP.

@@ -17,7 +17,6 @@ mod report;
 mod tests;
 
 use crate::console::Console;
-use crate::inject::Fault;
 use crate::machine::{IntId, Machine, Ticks, ppi};
 use crate::sched::{Purpose, RunQueue, SLICE_MS, Timers};
 use crate::vcpu::{CpuId, Power, Vcpu, VcpuId, VmId};
@@ -29,7 +28,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::Mutex;
 
-/// What the loop does after an exit.
+/// What the loop does after an exit. Small enough for two registers: an exception for the guest has been
+/// delivered by the handler itself ([`inject::deliver`](crate::inject::deliver) computes it).
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// Enter again.
@@ -38,8 +38,6 @@ pub enum Next {
     Yield,
     /// Wait for an interrupt.
     Block,
-    /// Give the guest an exception, then enter again.
-    Inject(Fault),
     /// The vCPU went off.
     Off,
     /// The VM ends.
@@ -81,6 +79,12 @@ impl World {
     /// The first VM that did not end as its guest wanted, and why.
     pub fn failed(&self) -> Option<(&Arc<Vm>, Reason)> {
         self.vms.iter().find_map(|vm| Some((vm, vm.stopped().filter(|reason| !reason.is_clean())?)))
+    }
+
+    /// Whether the console shows this VM's screen.
+    #[inline]
+    pub fn is_shown(&self, vm: &Arc<Vm>) -> bool {
+        self.shown().is_some_and(|shown| Arc::ptr_eq(shown, vm))
     }
 
     /// Starts the first vCPU of a VM at `entry`, on `cpu`.
@@ -213,22 +217,17 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             vcpu.reset(entry, x0);
             vm.vgic.reset_cpu(vcpu.id, &mut vcpu.lists);
         }
+        let attention = vm.vgic.attention_flag(vcpu.id);
         loop {
-            let mail = slot.take();
-            if mail != 0 && self.read_mail(vm, vcpu, mail) {
+            if slot.has_mail() && self.read_mail(vm, vcpu, slot.take()) {
                 return Stint::Off;
             }
-            if vm.vgic.attention(vcpu.id) {
+            if attention.load(Ordering::Acquire) {
                 self.sync(vm, vcpu);
             }
             let exit = self.machine.enter(vcpu);
             match self.handle(vm, vcpu, exit) {
                 Next::Resume => {}
-                Next::Inject(fault) => {
-                    if let Some(reason) = self.inject(vcpu, fault) {
-                        self.stop(vm, vcpu, reason);
-                    }
-                }
                 Next::Yield => return Stint::Yielded,
                 Next::Block => return Stint::Blocked,
                 Next::Off => return Stint::Off,
@@ -387,8 +386,11 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     fn console_interrupt(&mut self) {
         self.console.receive(&mut self.machine);
         if let Some(shown) = self.world.shown() {
-            self.console.pump(&mut self.machine, shown);
-            self.console.type_in(&mut self.machine, shown);
+            {
+                let mut uart = shown.uart.lock();
+                self.console.pump(&mut self.machine, &shown.spoke, &mut uart);
+                self.console.type_in(&mut self.machine, &mut uart);
+            }
             self.uart_changed(shown, None);
         }
     }

@@ -45,8 +45,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 let regs = &vcpu.regs;
                 log::error!("vm {}: stopped, vCPU {}: {}", vm.name, vcpu.id.0, reason.as_str());
                 log::error!("  pc {:#x} pstate {:#x}, {}", regs.pc, regs.pstate, Nearest(vm, regs.pc));
-                if let Reason::Unexpected(exit) = reason {
-                    log::error!("  exit {exit:x?}");
+                if let Reason::Unexpected { esr } = reason {
+                    log::error!("  ESR_EL2 {esr:#x}");
                 }
                 for n in (0..31u8).step_by(4) {
                     let row = [n, n + 1, n + 2, n + 3].map(|n| regs.x(n));
@@ -103,7 +103,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         self.watch(vm.id);
         if let Some(shown) = self.world.shown() {
-            self.console.pump(&mut self.machine, shown);
+            self.console.pump(&mut self.machine, &shown.spoke, &mut shown.uart.lock());
         }
     }
 }

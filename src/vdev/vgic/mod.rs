@@ -404,6 +404,12 @@ impl Vgic {
         self.cpu(me).is_some_and(|cpu| cpu.attention.load(Ordering::Acquire))
     }
 
+    /// What [`attention`](Self::attention) looks at, for a loop that looks often.
+    pub fn attention_flag(&self, me: VcpuId) -> &AtomicBool {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        self.cpu(me).map_or(&NEVER, |cpu| &cpu.attention)
+    }
+
     /// A new life for `me` (PSCI CPU_ON, or creation): its CPU interface is as after reset.
     ///
     /// The redistributor keeps what was written to it, as on hardware: another vCPU may have set it up. What
