@@ -196,21 +196,6 @@ pub struct Lists {
     pub release: u32,
 }
 
-impl Lists {
-    /// Whether the physical interrupt of a linked PPI has to be active while this vCPU is on a CPU: it is
-    /// pending or active in a hardware entry, or waits in the vGIC. Valid after a fold.
-    pub fn linked_active(&self, ppi: crate::machine::IntId) -> bool {
-        use crate::vdev::vgic::lr;
-        let here = |lr: &u64| {
-            lr & lr::HW != 0 && lr & lr::STATE != 0 && (lr >> lr::PINTID_SHIFT) as u32 & 0x1fff == ppi.0
-        };
-        let listed = (0u32..)
-            .zip(&self.lr)
-            .any(|(n, lr)| self.used.checked_shr(n).is_some_and(|bit| bit & 1 != 0) && here(lr));
-        listed || self.parked.checked_shr(ppi.0).is_some_and(|bit| bit & 1 != 0)
-    }
-}
-
 /// Where a vCPU is in its life, as its owner sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Power {

@@ -8,6 +8,8 @@ use std::process::{Command, Output, Stdio};
 
 #[path = "mezz/config.rs"]
 mod config;
+#[path = "mezz/documents.rs"]
+mod documents;
 #[path = "mezz/ending.rs"]
 mod ending;
 #[path = "mezz/files.rs"]

@@ -44,8 +44,10 @@ fn qemu_that_is_not_there() {
 #[test]
 fn input_by_pipe_arrives_whole_and_its_end_ends_nothing() {
     let bench = Bench::new();
-    // Reads two lines, the second after the input has ended, and goes on.
-    bench.qemu("read a; read b; echo \"got $a $b\"; echo '[mz    0.1] halt: ok'");
+    // Two lines, and then a pipe that stays open: `cat` is stopped by `timeout`, not by the end of the input.
+    bench.qemu(
+        "read a; read b; echo \"got $a $b\"; timeout 1 cat; test $? = 124 && echo '[mz    0.1] halt: ok'",
+    );
     let done = bench.with_input(&RUN, b"one\ntwo\n").status(0);
     assert!(done.out.contains("got one two"), "{done:?}");
 }

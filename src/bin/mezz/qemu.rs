@@ -153,16 +153,10 @@ pub(crate) fn exec_when_asked() -> Option<ExitCode> {
     if words.next()? != EXEC {
         return None;
     }
-    let parent: i32 = words.next()?.to_str()?.parse().ok()?;
+    let parent = words.next()?;
     let program = words.next()?;
-    #[cfg(target_os = "linux")]
-    {
-        let kill = Some(rustix::process::Signal::KILL);
-        let asked = rustix::process::set_parent_process_death_signal(kill);
-        let orphan = rustix::process::getppid().is_none_or(|pid| pid.as_raw_nonzero().get() != parent);
-        if asked.is_err() || orphan {
-            return Some(ExitCode::from(NOT_STARTED as u8));
-        }
+    if !dies_with(&parent) {
+        return Some(ExitCode::from(NOT_STARTED as u8));
     }
     let error = Command::new(&program).args(words).exec();
     let name = program.to_string_lossy().into_owned();
@@ -174,6 +168,20 @@ pub(crate) fn exec_when_asked() -> Option<ExitCode> {
     };
     Reports::from(Report::new("E0512", format!("{name} does not start: {error}")).help(help)).show();
     Some(ExitCode::from(NOT_STARTED as u8))
+}
+
+/// Has this process killed when its parent ends; false when that has ended already.
+#[cfg(target_os = "linux")]
+fn dies_with(parent: &std::ffi::OsStr) -> bool {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    set_parent_process_death_signal(Some(Signal::KILL)).is_ok()
+        && getppid().is_some_and(|pid| *pid.as_raw_nonzero().to_string() == *parent)
+}
+
+/// Other systems cannot do that.
+#[cfg(not(target_os = "linux"))]
+fn dies_with(_: &std::ffi::OsStr) -> bool {
+    true
 }
 
 #[cfg(test)]

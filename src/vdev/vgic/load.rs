@@ -328,6 +328,10 @@ impl Vgic {
         self.pay(me);
         let groups = self.groups.load(Ordering::Relaxed);
         let mut private = cpu.private.lock();
+        if lists.used == 0 && lists.hcr == lr::HCR_EN && private.bank.odd == 0 {
+            lists.parked = private.bank.parked();
+            return Kicks::NONE;
+        }
         let mut spis = self.spis.lock();
         let before = lists.lr;
         let mut load = Load {

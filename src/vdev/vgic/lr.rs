@@ -1,5 +1,9 @@
 //! Bits of the list registers and what goes with them (IHI 0069, 12.4: ICH_LRn_EL2, ICH_HCR_EL2, ICH_VMCR_EL2).
 
+use super::bank::{Bits, bit};
+use crate::machine::IntId;
+use crate::vcpu::Lists;
+
 /// ICH_LRn_EL2.State: pending.
 pub const PENDING: u64 = 1 << 62;
 /// ICH_LRn_EL2.State: active; together with [`PENDING`]: both.
@@ -59,4 +63,17 @@ pub(super) fn group_mask(vmcr: u64, group1: bool) -> u8 {
     let bpr1 = vmcr >> VMCR_VBPR1_SHIFT & 7;
     let shift = if group1 && vmcr & VMCR_VCBPR == 0 { bpr1 } else { bpr0.wrapping_add(1) };
     0xffu32.wrapping_shl(shift as u32) as u8
+}
+
+impl Lists {
+    /// Whether the physical interrupt of a linked PPI has to be active while this vCPU is on a CPU: it is
+    /// pending or active in a hardware entry, or waits in the vGIC. Valid after a fold.
+    pub fn linked_active(&self, ppi: IntId) -> bool {
+        let entry = |n| self.lr.get(n as usize & 15).copied().unwrap_or(0);
+        let stands_for = |entry: u64| {
+            entry & HW != 0 && entry & STATE != 0 && (entry >> PINTID_SHIFT) as u32 & 0x1fff == ppi.0
+        };
+        let parked = ppi.0 < 32 && self.parked & bit(ppi.0) != 0;
+        parked || Bits(self.used.into()).any(|n| stands_for(entry(n)))
+    }
 }

@@ -150,6 +150,42 @@ fn a_level_interrupt_comes_again_while_its_line_is_high() {
 }
 
 #[test]
+fn so_does_a_private_one() {
+    let mut vm = Vm::linux(1, 4);
+    vm.write(0, SGI_BASE, 0x100, 1 << 30);
+    let line = |vm: &mut Vm, high| {
+        vm.vgic.set_ppi(vcpu(0), IntId(30), high);
+        vm.settle();
+    };
+    for _ in 0..2 {
+        line(&mut vm, true);
+        for _ in 0..3 {
+            assert_eq!(vm.take(0), Some(30));
+            vm.end(0, 30);
+        }
+        line(&mut vm, false);
+        assert_eq!(vm.take(0), None);
+    }
+}
+
+#[test]
+fn what_ended_outside_of_list_registers_counts_when_the_vcpu_leaves() {
+    let mut vm = Vm::linux(1, 1);
+    vm.write(0, GICD, 0xc08, !0);
+    vm.write(0, GICD, 0x104, 3);
+    vm.write(0, GICD, 0x420, 0x40a0);
+    vm.set_spi(0, true);
+    assert_eq!(vm.take(0), Some(32));
+    vm.set_spi(1, true);
+    assert_eq!(vm.take(0), Some(33));
+    vm.cpus[0].end(33);
+    vm.cpus[0].end(32);
+    vm.leave(0);
+    vm.come(0);
+    assert_eq!(vm.read(0, GICD, 0x304), 0);
+}
+
+#[test]
 fn a_level_interrupt_goes_away_with_its_line() {
     let mut vm = with_spi(4);
     vm.set_spi(0, true);
