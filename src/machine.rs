@@ -53,7 +53,7 @@ pub trait Machine {
     fn enter(&mut self, vcpu: &mut Vcpu) -> Exit;
 
     /// Writes everything of `vcpu` that is resident on this CPU back and forgets it: EL1 registers, timer,
-    /// list registers, FP. Does nothing if nothing is.
+    /// list registers; FP stays until somebody else uses it. Does nothing if nothing is.
     fn put(&mut self, vcpu: &mut Vcpu);
 
     /// Reads the used list registers, VMCR and EOIcount back into `vcpu.lists`, if they are loaded.

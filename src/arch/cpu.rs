@@ -126,7 +126,7 @@ impl Machine for Cpu {
             self.gic.save_all(vcpu);
             self.resident.save(vcpu);
         }
-        self.resident.surrender_fp(vcpu);
+        // FP registers stay: whoever uses them next writes them back. vCPUs do not leave their CPU.
         // A system error that is still on its way is this vCPU's (DESIGN 5).
         op!("dsb sy");
     }

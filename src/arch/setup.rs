@@ -170,6 +170,11 @@ pub fn cpu(platform: &Platform<'_>) -> Result<Cpu, Problem> {
     }
     uart::start();
     let mut entropy = Entropy::default();
+    for _ in 0..4 {
+        if let Some(random) = rndr() {
+            entropy.seed(&random.to_le_bytes());
+        }
+    }
     if !platform.rng_seed.is_empty() {
         entropy.seed(platform.rng_seed);
         entropy.seed(&platform.kaslr_seed.unwrap_or(0).to_le_bytes());
@@ -184,6 +189,19 @@ pub fn cpu(platform: &Platform<'_>) -> Result<Cpu, Problem> {
         affinities: platform.cpus.iter().map(|cpu| cpu.affinity).collect(),
         entropy,
     })
+}
+
+/// 64 bits of the CPU's own random number generator, where it has one (FEAT_RNG) and that delivers.
+fn rndr() -> Option<u64> {
+    if read!("ID_AA64ISAR0_EL1") >> 60 == 0 {
+        return None;
+    }
+    let (value, failed): (u64, u64);
+    // SAFETY: RNDR (S3_3_C2_C4_0) exists as just checked, and touches no memory; it sets Z when it failed.
+    unsafe {
+        core::arch::asm!("mrs {}, S3_3_C2_C4_0", "cset {}, eq", out(reg) value, out(reg) failed, options(nomem, nostack));
+    }
+    (failed == 0).then_some(value)
 }
 
 impl Cpu {

@@ -300,6 +300,8 @@ impl Gic {
     /// Loads the whole of a vCPU's interface when it becomes resident.
     pub(crate) fn load_all(&self, vcpu: &mut Vcpu) {
         let lists = &mut vcpu.lists;
+        // Where a GIC lets EL1 turn its system registers off, another guest may have.
+        write!("S3_0_C12_C12_5", 7); // ICC_SRE_EL1
         write!("S3_4_C12_C11_7", lists.vmcr);
         let [ap0, ap1] = &lists.apr;
         write!("S3_4_C12_C8_0", ap0[0]); // ICH_AP0R0_EL2
