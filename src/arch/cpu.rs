@@ -64,7 +64,7 @@ impl Cpu {
     /// HPFAR_EL2 has the page, FAR_EL2 the offset in it.
     #[inline(always)]
     fn fault_address(far: u64) -> GuestPhysAddr {
-        GuestPhysAddr::at((read!("HPFAR_EL2") & 0xff_ffff_fff0) << 8 | far & 0xfff)
+        GuestPhysAddr::at((read!("HPFAR_EL2") & 0xfff_ffff_fff0) << 8 | far & 0xfff)
     }
 
     #[cold]
@@ -145,6 +145,11 @@ impl Machine for Cpu {
         if self.resident.is(vcpu) {
             Resident::save_timer(vcpu);
         }
+    }
+
+    fn timer_line(&mut self, vcpu: &Vcpu) -> bool {
+        use crate::vcpu::timer_ctl::{ENABLE, IMASK, ISTATUS};
+        self.resident.is(vcpu) && read!("CNTV_CTL_EL0") & (ENABLE | IMASK | ISTATUS) == ENABLE | ISTATUS
     }
 
     fn el1(&mut self, vcpu: &Vcpu, reg: El1) -> u64 {

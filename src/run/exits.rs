@@ -6,11 +6,12 @@ use super::{CpuLoop, Next};
 use crate::addr::{Address, GuestPhysAddr};
 use crate::exit::{Abort, Exit, Mmio, Trap};
 use crate::inject::{self, Fault};
-use crate::machine::{Machine, Ticks};
+use crate::machine::{Machine, Ticks, ppi};
+use crate::map;
 use crate::sched::Purpose;
 use crate::vcpu::{El1, Vcpu, VcpuId, VmId};
 use crate::vdev::vgic::{Frame, Outcome};
-use crate::vdev::{Access, AccessError, MmioDevice, Region};
+use crate::vdev::{Access, AccessError, Line, Region};
 use crate::vm::{Reason, Vm, event};
 use alloc::sync::Arc;
 
@@ -22,6 +23,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     #[inline(always)]
     pub(super) fn handle(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, exit: Exit) -> Next {
         match exit {
+            Exit::Mmio(mmio) if map::UART.contains(mmio.ipa()) => self.serial(vm, vcpu, mmio),
             Exit::Mmio(mmio) => self.mmio(vm, vcpu, mmio),
             Exit::Hvc(imm) => self.call(vm, vcpu, imm),
             Exit::SysReg(access) => self.sysreg(vm, vcpu, access),
@@ -88,6 +90,14 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         if vm.vgic.attention(vcpu.id) {
             self.sync(vm, vcpu);
         }
+        if !vm.vgic.signals(vcpu.id, &vcpu.lists) {
+            return Next::Block;
+        }
+        // It may be the timer's, and taken back since.
+        self.look_at_timer(vm, vcpu);
+        if vm.vgic.attention(vcpu.id) {
+            self.sync(vm, vcpu);
+        }
         if vm.vgic.signals(vcpu.id, &vcpu.lists) { Next::Resume } else { Next::Block }
     }
 
@@ -118,6 +128,18 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         } else {
             Err(AccessError::NoRegister)
         };
+        self.finish(vm, vcpu, mmio, outcome)
+    }
+
+    /// Ends a load or store with what the device said.
+    #[inline(always)]
+    pub(super) fn finish(
+        &mut self,
+        vm: &Vm,
+        vcpu: &mut Vcpu,
+        mmio: Mmio,
+        outcome: Result<u64, AccessError>,
+    ) -> Next {
         let Ok(value) = outcome else { return self.abort(vm, vcpu, mmio.abort, Exit::Mmio(mmio)) };
         if !mmio.is_write() {
             vcpu.regs.set_x(mmio.reg(), mmio.extend(value));
@@ -130,85 +152,43 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     #[inline]
     fn device(
         &mut self,
-        vm: &'w Arc<Vm>,
+        vm: &Vm,
         vcpu: &Vcpu,
         mmio: &Mmio,
         region: &Region,
         at: Access,
     ) -> Result<u64, AccessError> {
-        let write = mmio.is_write().then(|| vcpu.regs.x(mmio.reg()) & mmio.size().mask());
-        if region.is_console {
-            return self.console_access(vm, vcpu.id, region, at, write);
-        }
         let (result, level, deadline) = {
             let mut device = region.device.lock();
-            let result = match write {
-                Some(value) => device.write(at, value).map(|()| 0),
-                None => device.read(at),
+            let result = if mmio.is_write() {
+                device.write(at, stored(vcpu, mmio)).map(|()| 0)
+            } else {
+                device.read(at)
             };
-            (result, device.irq(), if write.is_some() { device.deadline() } else { None })
+            (result, device.irq(), if mmio.is_write() { device.deadline() } else { None })
         };
-        self.line(vm, Some(vcpu.id), region, level);
-        if write.is_some() && region.has_deadline {
+        if let Some(line) = &region.line {
+            self.line(vm, Some(vcpu.id), line, level);
+        }
+        if mmio.is_write() && region.has_deadline {
             self.timers.set(Purpose::Device(vm.id, region.index), deadline);
             self.rearm();
         }
         result
     }
 
-    /// An access to the serial port: what it puts out goes on to the line, what was typed comes in.
-    #[inline]
-    fn console_access(
-        &mut self,
-        vm: &'w Arc<Vm>,
-        me: VcpuId,
-        region: &Region,
-        at: Access,
-        write: Option<u64>,
-    ) -> Result<u64, AccessError> {
-        let (result, level) = {
-            let mut uart = vm.uart.lock();
-            let result = match write {
-                Some(value) => {
-                    let result = uart.write(at, value).map(|()| 0);
-                    if uart.has_output() && self.world.is_shown(vm) {
-                        self.console.pump(&mut self.machine, &vm.spoke, &mut uart);
-                    }
-                    result
-                }
-                None => uart.read(at),
-            };
-            if self.console.has_input() && self.world.is_shown(vm) {
-                self.console.type_in(&mut self.machine, &mut uart);
-            }
-            (result, uart.irq())
-        };
-        self.line(vm, Some(me), region, level);
-        result
-    }
-
-    /// Bytes moved to or from a VM's serial port behind its back: its interrupt line may have changed.
-    pub(super) fn uart_changed(&mut self, vm: &Arc<Vm>, me: Option<VcpuId>) {
-        let level = vm.uart.lock().irq();
-        if let Some(region) = vm.bus.console() {
-            self.line(vm, me, region, level);
-        }
-    }
-
     /// A device's interrupt line has this level now.
     #[inline(always)]
-    fn line(&mut self, vm: &Vm, me: Option<VcpuId>, region: &Region, level: bool) {
-        if region.level_changed(level) {
-            self.line_changed(vm, me, region, level);
+    pub(super) fn line(&mut self, vm: &Vm, me: Option<VcpuId>, line: &Line, level: bool) {
+        if line.changed(level) {
+            self.line_changed(vm, me, line.spi, level);
         }
     }
 
     #[inline(never)]
-    fn line_changed(&mut self, vm: &Vm, me: Option<VcpuId>, region: &Region, level: bool) {
-        if let Some(spi) = region.spi {
-            let kicks = vm.vgic.set_spi(spi, level);
-            self.kick(vm, me, kicks);
-        }
+    fn line_changed(&mut self, vm: &Vm, me: Option<VcpuId>, spi: u16, level: bool) {
+        let kicks = vm.vgic.set_spi(spi, level);
+        self.kick(vm, me, kicks);
     }
 
     /// A device's own deadline has come.
@@ -221,8 +201,19 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             device.advance(self.machine.now());
             (device.irq(), device.deadline())
         };
-        self.line(vm, None, region, level);
+        if let Some(line) = &region.line {
+            self.line(vm, None, line, level);
+        }
         self.timers.set(Purpose::Device(vm.id, n), deadline.filter(|_| !level));
+    }
+
+    /// The virtual timer's interrupt is a level: if the guest set its timer anew before it took the interrupt,
+    /// there is none. Looked at where a guest could tell.
+    fn look_at_timer(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+        if !self.machine.timer_line(vcpu) {
+            let kicks = vm.vgic.retract_linked(vcpu.id, ppi::VIRTUAL_TIMER);
+            self.kick(vm, Some(vcpu.id), kicks);
+        }
     }
 
     /// An access to the interrupt controller.
@@ -235,7 +226,10 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         frame: Frame,
         offset: u64,
     ) -> Result<Result<u64, AccessError>, Next> {
-        let write = mmio.is_write().then(|| vcpu.regs.x(mmio.reg()) & mmio.size().mask());
+        let write = mmio.is_write().then(|| stored(vcpu, mmio));
+        if frame == Frame::GicrSgi(vcpu.id) && write.is_none() {
+            self.look_at_timer(vm, vcpu);
+        }
         for _ in 0..3 {
             match vm.vgic.access(vcpu.id, frame, offset, mmio.size(), write, &mut vcpu.lists) {
                 Outcome::Done(value, kicks) => {
@@ -261,13 +255,19 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Gives the guest the exception that the architecture has for an exit that nothing serves.
     #[cold]
     pub(super) fn fault(&mut self, vcpu: &mut Vcpu, exit: Exit) -> Next {
-        match Fault::for_exit(&exit) {
-            Some(fault) => self.inject(vcpu, fault),
-            None => Next::Resume,
+        let Some(fault) = Fault::for_exit(&exit) else { return Next::Resume };
+        let at = vcpu.regs.pc;
+        let next = self.inject(vcpu, fault);
+        // A fetch that aborts at the very vector that its abort leads to never gets anywhere.
+        match exit {
+            Exit::InstructionAbort(abort) if vcpu.regs.pc == at => {
+                Next::Stop(Reason::FaultLoop { ipa: abort.ipa })
+            }
+            _ => next,
         }
     }
 
-    /// Gives the guest an exception, unless that can only go round in circles.
+    /// Gives the guest an exception.
     #[cold]
     pub(super) fn inject(&mut self, vcpu: &mut Vcpu, fault: Fault) -> Next {
         let view = inject::El1View {
@@ -275,10 +275,6 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             vbar: self.machine.el1(vcpu, El1::Vbar),
         };
         let delivery = inject::deliver(fault, vcpu.regs.pc, vcpu.regs.pstate, &view);
-        // A fetch that aborts at the very vector that its abort leads to never gets anywhere.
-        if matches!(fault, Fault::InstructionAbort { .. }) && delivery.pc == vcpu.regs.pc {
-            return Next::Stop(Reason::FaultLoop);
-        }
         self.machine.set_el1(vcpu, El1::Elr, delivery.elr);
         self.machine.set_el1(vcpu, El1::Spsr, delivery.spsr);
         self.machine.set_el1(vcpu, El1::Esr, delivery.esr);
@@ -295,7 +291,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let now = self.machine.now();
         let guest_now = now.0.wrapping_sub(vcpu.cntvoff);
         let fires = vcpu.physical_timer.fires(guest_now);
-        let kicks = vm.vgic.set_ppi(vcpu.id, crate::machine::ppi::PHYSICAL_TIMER, fires);
+        let kicks = vm.vgic.set_ppi(vcpu.id, ppi::PHYSICAL_TIMER, fires);
         self.kick(vm, Some(vcpu.id), kicks);
         let due = vcpu.physical_timer.due().filter(|_| !fires);
         self.timers.set(Purpose::Vcpu(vm.id, vcpu.id), due.map(|at| Ticks(at.wrapping_add(vcpu.cntvoff))));
@@ -313,6 +309,12 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         (end < range.end()).then_some(end)
     }
+}
+
+/// What a store stores.
+#[inline(always)]
+pub(super) fn stored(vcpu: &Vcpu, mmio: &Mmio) -> u64 {
+    vcpu.regs.x(mmio.reg()) & mmio.size().mask()
 }
 
 /// Skips a trapped AArch32 instruction whose condition fails: it was no more than a NOP.
