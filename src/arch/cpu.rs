@@ -96,11 +96,14 @@ impl Cpu {
 impl Machine for Cpu {
     #[inline(always)]
     fn enter(&mut self, vcpu: &mut Vcpu) -> Exit {
-        if !self.resident.is(vcpu) {
-            self.gic.load_all(vcpu);
-            self.resident.load(vcpu);
-        } else if !vcpu.lists.loaded {
-            self.gic.load_lists(&mut vcpu.lists);
+        // Loaded lists are those of a vCPU that is resident: `put` folds them.
+        if !vcpu.lists.loaded {
+            if self.resident.is(vcpu) {
+                self.gic.load_lists(&mut vcpu.lists);
+            } else {
+                self.gic.load_all(vcpu);
+                self.resident.load(vcpu);
+            }
         }
         if self.hcr != vcpu.hcr {
             self.hcr = vcpu.hcr;
@@ -131,9 +134,9 @@ impl Machine for Cpu {
         op!("dsb sy");
     }
 
-    #[inline]
+    #[inline(always)]
     fn fold(&mut self, vcpu: &mut Vcpu) {
-        if vcpu.lists.loaded && self.resident.is(vcpu) {
+        if vcpu.lists.loaded {
             self.gic.fold_lists(&mut vcpu.lists);
         }
     }
@@ -185,9 +188,12 @@ impl Machine for Cpu {
     }
 
     fn idle(&mut self) {
-        // Interrupts are masked at EL2; WFI wakes for them all the same (Arm ARM D1.6.1).
+        // Interrupts are masked at EL2; WFI wakes for them all the same (Arm ARM D1.6.1). Not for what list
+        // registers of a blocked vCPU still hold of what the vGIC took out meanwhile.
+        let presented = self.gic.silence();
         op!("dsb sy");
         op!("wfi");
+        self.gic.present(presented);
     }
 
     fn kick(&mut self, cpu: CpuId) {

@@ -114,6 +114,13 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             vcpu.regs.skip(4);
             return Next::Resume;
         }
+        if sysreg::sends_sgi1(access.reg, access.read)
+            && let Some(raised) = vm.vgic.own_sgi(vcpu.id, vcpu.regs.x(access.rt))
+        {
+            vcpu.regs.skip(4);
+            self.sync_raised(vm, vcpu, raised);
+            return Next::Resume;
+        }
         self.other_sysreg(vm, vcpu, access)
     }
 

@@ -28,7 +28,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             Exit::Hvc(imm) => self.call(vm, vcpu, imm),
             Exit::SysReg(access) => self.sysreg(vm, vcpu, access),
             Exit::Irq => {
-                if self.interrupts(Some(vcpu)) {
+                if self.interrupted(vm, vcpu) {
                     Next::Yield
                 } else {
                     Next::Resume

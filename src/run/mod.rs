@@ -22,7 +22,7 @@ use crate::console::Console;
 use crate::machine::{IntId, Machine, Ticks, ppi};
 use crate::sched::{Purpose, RunQueue, SLICE_MS, Timers};
 use crate::vcpu::{CpuId, Power, Vcpu, VcpuId, VmId};
-use crate::vdev::vgic::Kicks;
+use crate::vdev::vgic::{Kicks, Raised};
 use crate::vm::{Reason, Vm, event};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -265,11 +265,19 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// Takes back what the guest did with its list registers, and fills them anew.
-    #[inline]
+    #[inline(always)]
     pub(super) fn sync(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+        self.sync_raised(vm, vcpu, Raised::NOTHING);
+    }
+
+    /// The same, once something has been raised for `vcpu`.
+    #[inline(never)]
+    pub(super) fn sync_raised(&mut self, vm: &Vm, vcpu: &mut Vcpu, raised: Raised) {
         self.machine.fold(vcpu);
-        let kicks = vm.vgic.sync(vcpu.id, &mut vcpu.lists);
-        self.kick(vm, Some(vcpu.id), kicks);
+        let others = vm.vgic.sync_raised(vcpu.id, &mut vcpu.lists, raised);
+        if !others.is_empty() {
+            self.wake_all(vm, others);
+        }
     }
 
     /// Waits for something to run with the blocked `vcpu` still resident; false if another vCPU is to run here.
@@ -308,40 +316,56 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         self.slice_end = None;
         self.rearm();
         self.machine.idle();
-        self.interrupts(vcpu);
+        if let Some(id) = self.machine.irq_ack() {
+            self.interrupt(id, vcpu);
+        }
     }
 
-    /// Takes all pending physical interrupts; true if the running vCPU's slice is over.
-    fn interrupts(&mut self, mut vcpu: Option<&mut Vcpu>) -> bool {
-        let mut slice_over = false;
-        while let Some(id) = self.machine.irq_ack() {
-            match id {
-                ppi::VIRTUAL_TIMER => {
-                    let deliver = vcpu.as_deref().is_some_and(|vcpu| self.virtual_timer(vcpu, id));
-                    self.machine.irq_done(id, deliver);
-                }
-                ppi::HYP_TIMER => {
-                    self.machine.irq_done(id, false);
-                    slice_over |= self.timer_expired(vcpu.as_deref());
-                }
-                ppi::MAINTENANCE => {
-                    // The vGIC asked to hear of this moment: list registers ran low, or an end of interrupt had none.
-                    self.machine.irq_done(id, false);
-                    if let Some(vcpu) = vcpu.as_deref_mut()
-                        && let Some(vm) = self.world.vm(vcpu.vm)
-                    {
-                        self.sync(vm, vcpu);
-                    }
-                }
-                _ => {
-                    if Some(id) == self.machine.console_irq() {
-                        self.console_interrupt();
-                    }
-                    self.machine.irq_done(id, false);
+    /// The running vCPU was left for a physical interrupt; true if its slice is over.
+    ///
+    /// Takes one: if there are more, the next entry ends at once.
+    #[inline(always)]
+    fn interrupted(&mut self, vm: &Vm, vcpu: &mut Vcpu) -> bool {
+        match self.machine.irq_ack() {
+            Some(id @ ppi::VIRTUAL_TIMER) => {
+                self.machine.irq_done(id, true);
+                self.sync_raised(vm, vcpu, Raised::linked(id));
+                false
+            }
+            Some(id) => self.interrupt(id, Some(vcpu)),
+            None => false,
+        }
+    }
+
+    /// Handles an acknowledged interrupt; true if the running vCPU's slice is over.
+    #[inline(never)]
+    fn interrupt(&mut self, id: IntId, vcpu: Option<&mut Vcpu>) -> bool {
+        match id {
+            ppi::VIRTUAL_TIMER => {
+                let deliver = vcpu.is_some_and(|vcpu| self.virtual_timer(vcpu, id));
+                self.machine.irq_done(id, deliver);
+            }
+            ppi::HYP_TIMER => {
+                self.machine.irq_done(id, false);
+                return self.timer_expired(vcpu.as_deref());
+            }
+            ppi::MAINTENANCE => {
+                // The vGIC asked to hear of this moment: list registers ran low, or an end of interrupt had none.
+                self.machine.irq_done(id, false);
+                if let Some(vcpu) = vcpu
+                    && let Some(vm) = self.world.vm(vcpu.vm)
+                {
+                    self.sync(vm, vcpu);
                 }
             }
+            _ => {
+                if Some(id) == self.machine.console_irq() {
+                    self.console_interrupt();
+                }
+                self.machine.irq_done(id, false);
+            }
         }
-        slice_over
+        false
     }
 
     /// The resident vCPU's virtual timer fired: it is the guest's to end.
@@ -404,6 +428,11 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         if !kicks.is_empty() {
             kicks.filter(|id| Some(*id) != me).for_each(|id| self.wake(vm, id));
         }
+    }
+
+    #[cold]
+    fn wake_all(&mut self, vm: &Vm, kicks: Kicks) {
+        kicks.for_each(|id| self.wake(vm, id));
     }
 
     /// Has a vCPU look at its mailbox: takes it out of its parking slot if it waits there.

@@ -84,13 +84,19 @@ pub fn id_register(reg: SysRegId) -> Option<(u8, u8)> {
     (reg.raw() & ID_MASK == ID_SPACE && matches!(crm, 1..=7)).then_some((crm, op2))
 }
 
+/// Whether it is a write of ICC_SGI1R_EL1.
+#[inline(always)]
+pub fn sends_sgi1(reg: SysRegId, read: bool) -> bool {
+    reg == ICC_SGI1R && !read
+}
+
 /// What an access to `reg` means: a read (MRS), or a write (MSR or a system instruction).
 #[inline]
 pub fn lookup(reg: SysRegId, read: bool) -> Action {
     if let Some((crm, op2)) = id_register(reg).filter(|_| read) {
         return Action::Id(crm, op2);
     }
-    if reg == ICC_SGI1R && !read {
+    if sends_sgi1(reg, read) {
         return Action::Sgi(Sgi::Sgi1);
     }
     match row(reg) {
