@@ -5,12 +5,14 @@
 //! one is a [`Problem`], never a panic: `dtoolkit` checks the structure, then the `fdt` crate walks it.
 
 mod check;
+mod flat;
 pub mod guest;
 mod read;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tree;
 
+pub(crate) use flat::Flat;
 pub use check::{squeeze, total_size};
 
 use crate::addr::{Address, HostPhysAddr, HostRange, PAGE_SIZE};
