@@ -12,8 +12,8 @@ mod read;
 pub(crate) mod tests;
 mod tree;
 
-pub(crate) use flat::Flat;
 pub use check::{squeeze, total_size};
+pub(crate) use flat::Flat;
 
 use crate::addr::{Address, HostPhysAddr, HostRange, PAGE_SIZE};
 use crate::machine::IntId;
