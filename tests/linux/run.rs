@@ -61,9 +61,9 @@ impl Run {
     /// Starts `mezz run` with these arguments.
     pub(crate) fn start<S: AsRef<OsStr>>(arguments: &[S]) -> Result<Run, String> {
         let mezz = artifact("mezz", "mezz")?;
-        artifact("mezzanine.img", "image")?;
+        let image = artifact("mezzanine.img", "image")?;
         let mut child = Command::new(&mezz)
-            .arg("run")
+            .args([OsStr::new("run"), OsStr::new("--image"), image.as_os_str()])
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -8,10 +8,12 @@ cd "$ROOT"
 
 log=$TARGET/setup/test.log
 status=$TARGET/setup/test.status
-rm -f "$status"
+# A pipe's status is its last command's, so cargo's goes by way of a file.
 {
-    if cargo test --no-fail-fast "$@" 2>&1; then echo 0; else echo $?; fi >&3
-} 3>"$status" | tee "$log"
+    code=0
+    cargo test --no-fail-fast "$@" 2>&1 || code=$?
+    echo "$code" >"$status"
+} | tee "$log"
 
 awk -v status="$(cat "$status")" '
     # Both libtest and libtest-mimic write "test NAME ... ignored", with a reason where the test gives one.
