@@ -104,11 +104,8 @@ impl Console {
     #[inline]
     pub fn pump<M: Machine>(&mut self, machine: &mut M, spoke: &AtomicBool, uart: &mut Pl011) {
         let mut flowing = !LOG_WAITS.load(Ordering::Relaxed) || pump_log(machine);
-        while flowing && uart.has_output() {
-            let front = uart.outgoing();
-            let taken = machine.console_put(front);
-            flowing = taken == front.len();
-            uart.consumed(taken);
+        if flowing {
+            flowing = uart.drain(|byte| machine.console_put(&[byte]) == 1);
             spoke.store(true, Ordering::Relaxed);
         }
         if self.wants_room == flowing {

@@ -242,7 +242,7 @@ impl<'a, M: Machine> Maker<'a, M> {
         let slots = GuestRange::new(map::VIRTIO_BASE, map::VIRTIO_STRIDE * u64::from(map::VIRTIO_COUNT))
             .unwrap_or_default();
         let regions = alloc::vec![
-            Region::new("pl011", map::UART, Some(map::UART_SPI), uart.clone()).console(),
+            Region::new("pl011", map::UART, None, uart.clone()),
             Region::new("pl031", map::RTC, Some(map::RTC_SPI), Arc::new(Mutex::new(clock))).timed(),
             Region::new("virtio-mmio", slots, None, Arc::new(Mutex::new(EmptySlots))),
         ];

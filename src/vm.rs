@@ -11,7 +11,7 @@ use crate::stage2::Stage2;
 use crate::vcpu::{Power, Vcpu, VcpuId, VmId};
 use crate::vdev::pl011::Pl011;
 use crate::vdev::vgic::Vgic;
-use crate::vdev::{Bus, Region};
+use crate::vdev::{Bus, Line, Region};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -127,8 +127,10 @@ pub struct Vm {
     pub stage2: Mutex<Stage2>,
     /// Its devices apart from the interrupt controller.
     pub bus: Bus,
-    /// Its serial port, which is on the bus too.
+    /// Its serial port, which the run loop reaches by a way of its own; the bus knows it for reports.
     pub uart: Arc<Mutex<Pl011>>,
+    /// The serial port's interrupt.
+    pub uart_line: Line,
     /// Its interrupt controller.
     pub vgic: Vgic,
     /// ID registers as it reads them.
@@ -160,6 +162,7 @@ impl Vm {
             stage2: Mutex::new(parts.stage2),
             bus: parts.bus,
             uart: parts.uart,
+            uart_line: Line::new(crate::map::UART_SPI),
             vgic: parts.vgic,
             ids: parts.ids,
             mpidrs,

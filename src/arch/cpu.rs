@@ -64,7 +64,7 @@ impl Cpu {
     /// HPFAR_EL2 has the page, FAR_EL2 the offset in it.
     #[inline(always)]
     fn fault_address(far: u64) -> GuestPhysAddr {
-        GuestPhysAddr::at((read!("HPFAR_EL2") & 0xff_ffff_fff0) << 8 | far & 0xfff)
+        GuestPhysAddr::at((read!("HPFAR_EL2") & 0xfff_ffff_fff0) << 8 | far & 0xfff)
     }
 
     #[cold]

@@ -7,10 +7,11 @@ use crate::addr::{Address, GuestPhysAddr};
 use crate::exit::{Abort, Exit, Mmio, Trap};
 use crate::inject::{self, Fault};
 use crate::machine::{Machine, Ticks};
+use crate::map;
 use crate::sched::Purpose;
 use crate::vcpu::{El1, Vcpu, VcpuId, VmId};
 use crate::vdev::vgic::{Frame, Outcome};
-use crate::vdev::{Access, AccessError, MmioDevice, Region};
+use crate::vdev::{Access, AccessError, Line, Region};
 use crate::vm::{Reason, Vm, event};
 use alloc::sync::Arc;
 
@@ -22,6 +23,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     #[inline(always)]
     pub(super) fn handle(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, exit: Exit) -> Next {
         match exit {
+            Exit::Mmio(mmio) if map::UART.contains(mmio.ipa()) => self.serial(vm, vcpu, mmio),
             Exit::Mmio(mmio) => self.mmio(vm, vcpu, mmio),
             Exit::Hvc(imm) => self.call(vm, vcpu, imm),
             Exit::SysReg(access) => self.sysreg(vm, vcpu, access),
@@ -118,6 +120,18 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         } else {
             Err(AccessError::NoRegister)
         };
+        self.finish(vm, vcpu, mmio, outcome)
+    }
+
+    /// Ends a load or store with what the device said.
+    #[inline(always)]
+    pub(super) fn finish(
+        &mut self,
+        vm: &Vm,
+        vcpu: &mut Vcpu,
+        mmio: Mmio,
+        outcome: Result<u64, AccessError>,
+    ) -> Next {
         let Ok(value) = outcome else { return self.abort(vm, vcpu, mmio.abort, Exit::Mmio(mmio)) };
         if !mmio.is_write() {
             vcpu.regs.set_x(mmio.reg(), mmio.extend(value));
@@ -130,85 +144,43 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     #[inline]
     fn device(
         &mut self,
-        vm: &'w Arc<Vm>,
+        vm: &Vm,
         vcpu: &Vcpu,
         mmio: &Mmio,
         region: &Region,
         at: Access,
     ) -> Result<u64, AccessError> {
-        let write = mmio.is_write().then(|| vcpu.regs.x(mmio.reg()) & mmio.size().mask());
-        if region.is_console {
-            return self.console_access(vm, vcpu.id, region, at, write);
-        }
         let (result, level, deadline) = {
             let mut device = region.device.lock();
-            let result = match write {
-                Some(value) => device.write(at, value).map(|()| 0),
-                None => device.read(at),
+            let result = if mmio.is_write() {
+                device.write(at, stored(vcpu, mmio)).map(|()| 0)
+            } else {
+                device.read(at)
             };
-            (result, device.irq(), if write.is_some() { device.deadline() } else { None })
+            (result, device.irq(), if mmio.is_write() { device.deadline() } else { None })
         };
-        self.line(vm, Some(vcpu.id), region, level);
-        if write.is_some() && region.has_deadline {
+        if let Some(line) = &region.line {
+            self.line(vm, Some(vcpu.id), line, level);
+        }
+        if mmio.is_write() && region.has_deadline {
             self.timers.set(Purpose::Device(vm.id, region.index), deadline);
             self.rearm();
         }
         result
     }
 
-    /// An access to the serial port: what it puts out goes on to the line, what was typed comes in.
-    #[inline]
-    fn console_access(
-        &mut self,
-        vm: &'w Arc<Vm>,
-        me: VcpuId,
-        region: &Region,
-        at: Access,
-        write: Option<u64>,
-    ) -> Result<u64, AccessError> {
-        let (result, level) = {
-            let mut uart = vm.uart.lock();
-            let result = match write {
-                Some(value) => {
-                    let result = uart.write(at, value).map(|()| 0);
-                    if uart.has_output() && self.world.is_shown(vm) {
-                        self.console.pump(&mut self.machine, &vm.spoke, &mut uart);
-                    }
-                    result
-                }
-                None => uart.read(at),
-            };
-            if self.console.has_input() && self.world.is_shown(vm) {
-                self.console.type_in(&mut self.machine, &mut uart);
-            }
-            (result, uart.irq())
-        };
-        self.line(vm, Some(me), region, level);
-        result
-    }
-
-    /// Bytes moved to or from a VM's serial port behind its back: its interrupt line may have changed.
-    pub(super) fn uart_changed(&mut self, vm: &Arc<Vm>, me: Option<VcpuId>) {
-        let level = vm.uart.lock().irq();
-        if let Some(region) = vm.bus.console() {
-            self.line(vm, me, region, level);
-        }
-    }
-
     /// A device's interrupt line has this level now.
     #[inline(always)]
-    fn line(&mut self, vm: &Vm, me: Option<VcpuId>, region: &Region, level: bool) {
-        if region.level_changed(level) {
-            self.line_changed(vm, me, region, level);
+    pub(super) fn line(&mut self, vm: &Vm, me: Option<VcpuId>, line: &Line, level: bool) {
+        if line.changed(level) {
+            self.line_changed(vm, me, line.spi, level);
         }
     }
 
     #[inline(never)]
-    fn line_changed(&mut self, vm: &Vm, me: Option<VcpuId>, region: &Region, level: bool) {
-        if let Some(spi) = region.spi {
-            let kicks = vm.vgic.set_spi(spi, level);
-            self.kick(vm, me, kicks);
-        }
+    fn line_changed(&mut self, vm: &Vm, me: Option<VcpuId>, spi: u16, level: bool) {
+        let kicks = vm.vgic.set_spi(spi, level);
+        self.kick(vm, me, kicks);
     }
 
     /// A device's own deadline has come.
@@ -221,7 +193,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             device.advance(self.machine.now());
             (device.irq(), device.deadline())
         };
-        self.line(vm, None, region, level);
+        if let Some(line) = &region.line {
+            self.line(vm, None, line, level);
+        }
         self.timers.set(Purpose::Device(vm.id, n), deadline.filter(|_| !level));
     }
 
@@ -235,7 +209,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         frame: Frame,
         offset: u64,
     ) -> Result<Result<u64, AccessError>, Next> {
-        let write = mmio.is_write().then(|| vcpu.regs.x(mmio.reg()) & mmio.size().mask());
+        let write = mmio.is_write().then(|| stored(vcpu, mmio));
         for _ in 0..3 {
             match vm.vgic.access(vcpu.id, frame, offset, mmio.size(), write, &mut vcpu.lists) {
                 Outcome::Done(value, kicks) => {
@@ -313,6 +287,12 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         (end < range.end()).then_some(end)
     }
+}
+
+/// What a store stores.
+#[inline(always)]
+pub(super) fn stored(vcpu: &Vcpu, mmio: &Mmio) -> u64 {
+    vcpu.regs.x(mmio.reg()) & mmio.size().mask()
 }
 
 /// Skips a trapped AArch32 instruction whose condition fails: it was no more than a NOP.

@@ -8,11 +8,13 @@
 //! | `mod.rs` | the loop, interrupts, blocking and waking |
 //! | `exits.rs` | `handle(exit) -> Next` |
 //! | `calls.rs` | what PSCI and the other calls do |
+//! | `serial.rs` | a guest's serial port and the line behind it |
 //! | `report.rs` | what people read when a VM stops or stays silent |
 
 mod calls;
 mod exits;
 mod report;
+mod serial;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +27,7 @@ use crate::vm::{Reason, Vm, event};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use spin::Mutex;
 
 /// What the loop does after an exit. Small enough for two registers: an exception for the guest has been
@@ -50,6 +52,8 @@ pub struct World {
     queues: Vec<Mutex<RunQueue<Box<Vcpu>>>>,
     /// VMs that have not stopped.
     running: AtomicUsize,
+    /// The VM whose screen the console shows.
+    shown: AtomicU16,
 }
 
 impl World {
@@ -57,7 +61,8 @@ impl World {
     pub fn new(vms: Vec<Arc<Vm>>, cpus: usize) -> Self {
         let vcpus = vms.iter().map(|vm| vm.slots().count()).sum();
         let running = AtomicUsize::new(vms.len());
-        Self { vms, queues: (0..cpus).map(|_| Mutex::new(RunQueue::new(vcpus))).collect(), running }
+        let queues = (0..cpus).map(|_| Mutex::new(RunQueue::new(vcpus))).collect();
+        Self { vms, queues, running, shown: AtomicU16::new(0) }
     }
 
     /// A VM by its place.
@@ -73,18 +78,25 @@ impl World {
 
     /// The VM whose screen the console shows.
     pub fn shown(&self) -> Option<&Arc<Vm>> {
-        self.vms.iter().find(|vm| !vm.is_stopping()).or(self.vms.first())
+        self.vm(VmId(self.shown.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the console shows this VM's screen.
+    #[inline(always)]
+    pub fn is_shown(&self, vm: &Vm) -> bool {
+        self.shown.load(Ordering::Relaxed) == vm.id.0
+    }
+
+    /// Shows the first VM that still runs, if there is one.
+    fn show_another(&self) {
+        if let Some(next) = self.vms.iter().find(|vm| !vm.is_stopping()) {
+            self.shown.store(next.id.0, Ordering::Relaxed);
+        }
     }
 
     /// The first VM that did not end as its guest wanted, and why.
     pub fn failed(&self) -> Option<(&Arc<Vm>, Reason)> {
         self.vms.iter().find_map(|vm| Some((vm, vm.stopped().filter(|reason| !reason.is_clean())?)))
-    }
-
-    /// Whether the console shows this VM's screen.
-    #[inline]
-    pub fn is_shown(&self, vm: &Arc<Vm>) -> bool {
-        self.shown().is_some_and(|shown| Arc::ptr_eq(shown, vm))
     }
 
     /// Starts the first vCPU of a VM at `entry`, on `cpu`.
@@ -383,19 +395,6 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         if first != self.armed {
             self.armed = first;
             self.machine.arm_timer(first);
-        }
-    }
-
-    /// Somebody typed, or the line takes bytes again.
-    fn console_interrupt(&mut self) {
-        self.console.receive(&mut self.machine);
-        if let Some(shown) = self.world.shown() {
-            {
-                let mut uart = shown.uart.lock();
-                self.console.pump(&mut self.machine, &shown.spoke, &mut uart);
-                self.console.type_in(&mut self.machine, &mut uart);
-            }
-            self.uart_changed(shown, None);
         }
     }
 

@@ -59,6 +59,11 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             self.timers.set(purpose, None);
         }
         self.timers.set(Purpose::Watchdog(vm.id), None);
+        if self.world.is_shown(vm) {
+            // What it said last goes out before another VM's screen comes.
+            self.console.pump(&mut self.machine, &vm.spoke, &mut vm.uart.lock());
+            self.world.show_another();
+        }
         self.world.running.fetch_sub(1, Ordering::AcqRel);
     }
 
