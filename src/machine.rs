@@ -62,6 +62,9 @@ pub trait Machine {
     /// Brings `vcpu.virtual_timer` up to date without giving up residence.
     fn sync_timer(&mut self, vcpu: &mut Vcpu);
 
+    /// Whether the vCPU's virtual timer holds its interrupt line high now, if it is resident; low if not.
+    fn timer_line(&mut self, vcpu: &Vcpu) -> bool;
+
     /// One EL1 register, wherever it lives now.
     fn el1(&mut self, vcpu: &Vcpu, reg: El1) -> u64;
 

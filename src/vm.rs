@@ -64,7 +64,10 @@ pub enum Reason {
     /// Every vCPU is off: nothing can ever run again.
     AllOff,
     /// An abort whose vector is where it aborted: the guest would fault for ever.
-    FaultLoop,
+    FaultLoop {
+        /// Where it aborts.
+        ipa: GuestPhysAddr,
+    },
     /// A system error (SError) came while it ran.
     SystemError,
     /// An exit that no guest should be able to cause.
@@ -86,7 +89,7 @@ impl Reason {
             Self::PoweredOff => "powered off",
             Self::Reset => "asked for a reset",
             Self::AllOff => "all its vCPUs are off",
-            Self::FaultLoop => "its abort vector aborts: it would fault for ever",
+            Self::FaultLoop { .. } => "its abort vector aborts: it would fault for ever",
             Self::SystemError => "a system error (SError) came while it ran",
             Self::Unexpected { .. } => "an exit that no guest should be able to cause",
         }

@@ -144,6 +144,11 @@ impl Machine for Cpu {
         }
     }
 
+    fn timer_line(&mut self, vcpu: &Vcpu) -> bool {
+        use crate::vcpu::timer_ctl::{ENABLE, IMASK, ISTATUS};
+        self.resident.is(vcpu) && read!("CNTV_CTL_EL0") & (ENABLE | IMASK | ISTATUS) == ENABLE | ISTATUS
+    }
+
     fn el1(&mut self, vcpu: &Vcpu, reg: El1) -> u64 {
         if self.resident.is(vcpu) { context::read_el1(reg) } else { vcpu.el1.get(reg) }
     }

@@ -5,6 +5,7 @@ use super::gic::v3;
 use super::sys::read;
 use super::{cpu::Cpu, el2, fault, mmu, timer, uart};
 use crate::addr::{Address, HostRange};
+use crate::board::Board;
 use crate::fdt::{self, Gic, Platform};
 use crate::problem;
 use crate::problem::Problem;
@@ -62,6 +63,16 @@ pub fn open_console(platform: &Platform<'_>) -> bool {
     fault::set_conduit(platform.psci.map(|psci| psci.conduit));
     // SAFETY: the tree gives the port's address, and `enable_mmu` maps it as device memory.
     platform.uart.as_ref().is_some_and(|uart| unsafe { uart::open(uart) })
+}
+
+/// Instead of [`open_console`], where the tree is of no use: what the board is known to have.
+pub fn open_fallback(board: Option<&Board>) {
+    let Some(board) = board else { return };
+    fault::set_conduit(board.conduit);
+    if let Some(base) = board.early_pl011 {
+        // SAFETY: the board's table gives the port's address, and the MMU stays off: nothing starts now.
+        unsafe { uart::open_pl011(base) };
+    }
 }
 
 /// Turns the machine off through the firmware, at whatever exception level we are.

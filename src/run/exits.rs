@@ -6,7 +6,7 @@ use super::{CpuLoop, Next};
 use crate::addr::{Address, GuestPhysAddr};
 use crate::exit::{Abort, Exit, Mmio, Trap};
 use crate::inject::{self, Fault};
-use crate::machine::{Machine, Ticks};
+use crate::machine::{Machine, Ticks, ppi};
 use crate::map;
 use crate::sched::Purpose;
 use crate::vcpu::{El1, Vcpu, VcpuId, VmId};
@@ -87,6 +87,14 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Blocks unless the CPU interface has something to signal (PSTATE.I does not matter to WFI).
     pub(super) fn block_unless_signalled(&mut self, vm: &Vm, vcpu: &mut Vcpu) -> Next {
         self.machine.fold(vcpu);
+        if vm.vgic.attention(vcpu.id) {
+            self.sync(vm, vcpu);
+        }
+        if !vm.vgic.signals(vcpu.id, &vcpu.lists) {
+            return Next::Block;
+        }
+        // It may be the timer's, and taken back since.
+        self.look_at_timer(vm, vcpu);
         if vm.vgic.attention(vcpu.id) {
             self.sync(vm, vcpu);
         }
@@ -199,6 +207,15 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         self.timers.set(Purpose::Device(vm.id, n), deadline.filter(|_| !level));
     }
 
+    /// The virtual timer's interrupt is a level: if the guest set its timer anew before it took the interrupt,
+    /// there is none. Looked at where a guest could tell.
+    fn look_at_timer(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+        if !self.machine.timer_line(vcpu) {
+            let kicks = vm.vgic.retract_linked(vcpu.id, ppi::VIRTUAL_TIMER);
+            self.kick(vm, Some(vcpu.id), kicks);
+        }
+    }
+
     /// An access to the interrupt controller.
     #[inline]
     fn vgic(
@@ -210,6 +227,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         offset: u64,
     ) -> Result<Result<u64, AccessError>, Next> {
         let write = mmio.is_write().then(|| stored(vcpu, mmio));
+        if frame == Frame::GicrSgi(vcpu.id) && write.is_none() {
+            self.look_at_timer(vm, vcpu);
+        }
         for _ in 0..3 {
             match vm.vgic.access(vcpu.id, frame, offset, mmio.size(), write, &mut vcpu.lists) {
                 Outcome::Done(value, kicks) => {
@@ -235,13 +255,19 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Gives the guest the exception that the architecture has for an exit that nothing serves.
     #[cold]
     pub(super) fn fault(&mut self, vcpu: &mut Vcpu, exit: Exit) -> Next {
-        match Fault::for_exit(&exit) {
-            Some(fault) => self.inject(vcpu, fault),
-            None => Next::Resume,
+        let Some(fault) = Fault::for_exit(&exit) else { return Next::Resume };
+        let at = vcpu.regs.pc;
+        let next = self.inject(vcpu, fault);
+        // A fetch that aborts at the very vector that its abort leads to never gets anywhere.
+        match exit {
+            Exit::InstructionAbort(abort) if vcpu.regs.pc == at => {
+                Next::Stop(Reason::FaultLoop { ipa: abort.ipa })
+            }
+            _ => next,
         }
     }
 
-    /// Gives the guest an exception, unless that can only go round in circles.
+    /// Gives the guest an exception.
     #[cold]
     pub(super) fn inject(&mut self, vcpu: &mut Vcpu, fault: Fault) -> Next {
         let view = inject::El1View {
@@ -249,10 +275,6 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             vbar: self.machine.el1(vcpu, El1::Vbar),
         };
         let delivery = inject::deliver(fault, vcpu.regs.pc, vcpu.regs.pstate, &view);
-        // A fetch that aborts at the very vector that its abort leads to never gets anywhere.
-        if matches!(fault, Fault::InstructionAbort { .. }) && delivery.pc == vcpu.regs.pc {
-            return Next::Stop(Reason::FaultLoop);
-        }
         self.machine.set_el1(vcpu, El1::Elr, delivery.elr);
         self.machine.set_el1(vcpu, El1::Spsr, delivery.spsr);
         self.machine.set_el1(vcpu, El1::Esr, delivery.esr);
@@ -269,7 +291,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let now = self.machine.now();
         let guest_now = now.0.wrapping_sub(vcpu.cntvoff);
         let fires = vcpu.physical_timer.fires(guest_now);
-        let kicks = vm.vgic.set_ppi(vcpu.id, crate::machine::ppi::PHYSICAL_TIMER, fires);
+        let kicks = vm.vgic.set_ppi(vcpu.id, ppi::PHYSICAL_TIMER, fires);
         self.kick(vm, Some(vcpu.id), kicks);
         let due = vcpu.physical_timer.due().filter(|_| !fires);
         self.timers.set(Purpose::Vcpu(vm.id, vcpu.id), due.map(|at| Ticks(at.wrapping_add(vcpu.cntvoff))));

@@ -1,6 +1,7 @@
 //! What people read when a VM stops, or stays silent.
 
 use super::CpuLoop;
+use crate::addr::Address;
 use crate::machine::{Machine, Ticks};
 use crate::sched::Purpose;
 use crate::vcpu::{Vcpu, VmId};
@@ -45,6 +46,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 let regs = &vcpu.regs;
                 log::error!("vm {}: stopped, vCPU {}: {}", vm.name, vcpu.id.0, reason.as_str());
                 log::error!("  pc {:#x} pstate {:#x}, {}", regs.pc, regs.pstate, Nearest(vm, regs.pc));
+                if let Reason::FaultLoop { ipa } = reason {
+                    log::error!("  ipa {ipa}, {}", Nearest(vm, ipa.raw()));
+                }
                 if let Reason::Unexpected { esr } = reason {
                     log::error!("  ESR_EL2 {esr:#x}");
                 }
