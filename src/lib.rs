@@ -24,7 +24,6 @@ extern crate alloc;
 pub mod addr; //     guest- and host-physical addresses, ranges
 pub mod map; //      the guest's machine: where everything lies
 pub mod problem; //  what is wrong with a configuration, in words
-pub mod board; //    what a device tree cannot say: nothing yet
 pub mod regs; //     x0..x30, PC, PSTATE
 pub mod exit; //     why a guest stopped: Exit, and its decode
 
@@ -43,8 +42,9 @@ pub mod sysreg; //   trapped MSR and MRS
 pub mod inject; //   exceptions that EL2 gives a guest
 pub mod vdev; //     devices as guests see them
 
-// How guests arrive.
+// What the machine is, and how guests arrive.
 pub mod fdt; //      reads the machine's tree, writes a guest's
+pub mod board; //    what a device tree cannot say
 pub mod config; //   VMs as somebody wants them, and the checks
 pub mod guest; //    image formats, and where images go
 
