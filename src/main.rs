@@ -120,9 +120,7 @@ mod image {
                 refuse(&problem);
             }
         };
-        if !setup::open_console(&platform) {
-            setup::open_fallback(board::guess(tree));
-        }
+        setup::open_console(&platform);
         if el < 2 {
             setup::print(
                 "mezzanine: started at EL1, below the hypervisor's level EL2. On QEMU, add virtualization=on.\r\n",
