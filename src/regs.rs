@@ -8,7 +8,7 @@ use core::mem::offset_of;
 pub mod pstate {
     /// Execution state at the exit was AArch32.
     pub const NRW: u64 = 1 << 4;
-    /// AArch64: the mode field M[3:0].
+    /// AArch64: the mode field, bits 3 to 0.
     pub const MODE: u64 = 0xf;
     /// EL0 with SP_EL0.
     pub const EL0T: u64 = 0x0;
@@ -101,7 +101,7 @@ impl GuestRegs {
         }
     }
 
-    /// IT[7:2] is PSTATE[15:10] and IT[1:0] is PSTATE[26:25].
+    /// Bits 7 to 2 of IT are bits 15 to 10 of PSTATE, and bits 1 and 0 are its bits 26 and 25.
     #[cold]
     fn advance_it(&mut self) {
         let it = (self.pstate >> 8) & 0xfc | (self.pstate >> 25) & 0b11;

@@ -177,7 +177,7 @@ impl Gic {
         let id = read!("S3_0_C12_C12_0") as u32 & 0xff_ffff; // ICC_IAR1_EL1
         op!("dsb sy");
         // 1020 to 1023 are special: nothing there, or not for us.
-        (id < 1020 || id >= 8192).then_some(IntId(id))
+        (!(1020..8192).contains(&id)).then_some(IntId(id))
     }
 
     /// Drops the running priority, and deactivates unless a guest will.

@@ -34,7 +34,7 @@ struct Archive<'a>(Vec<File<'a>>);
 
 /// Reads the VMs of a bundle.
 ///
-/// Sizes and files are not judged here: [`check`](super::check) does that.
+/// Sizes and files are not judged here: [`check`](super::check()) does that.
 ///
 /// # Errors
 /// E0203 no archive, E0204 a damaged or truncated one, E0205 no `mezzanine.dtb`, E0206 a damaged one,

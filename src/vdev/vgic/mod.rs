@@ -2,7 +2,7 @@
 //!
 //! # Who holds the truth
 //!
-//! The [`Bank`](bank::Bank)s do. List registers ([`Lists`]) are a cache of what a vCPU should see next,
+//! The [`Bank`]s do. List registers ([`Lists`]) are a cache of what a vCPU should see next,
 //! filled by [`Vgic::sync`] before an entry and taken back by the next `sync`, which happens only when
 //! [`Vgic::attention`] says that something changed. More pending than list registers is normal: the most
 //! urgent are in, the rest wait, and the hardware tells when it has taken the last one.
