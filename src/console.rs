@@ -100,13 +100,11 @@ fn pump_log<M: Machine>(machine: &mut M) -> bool {
 
 impl Console {
     /// Moves waiting output to the line: own lines first, then the screen behind `uart`. Never waits.
-    /// `spoke` is told if there was any of the screen.
     #[inline]
-    pub fn pump<M: Machine>(&mut self, machine: &mut M, spoke: &AtomicBool, uart: &mut Pl011) {
+    pub fn pump<M: Machine>(&mut self, machine: &mut M, uart: &mut Pl011) {
         let mut flowing = !LOG_WAITS.load(Ordering::Relaxed) || pump_log(machine);
         if flowing {
             flowing = uart.drain(|byte| machine.console_put(&[byte]) == 1);
-            spoke.store(true, Ordering::Relaxed);
         }
         if self.wants_room == flowing {
             self.wants_room = !flowing;

@@ -111,6 +111,7 @@ mod image {
             refuse(&problem);
         };
         fdt::squeeze(tree);
+        setup::forget_lines(tree);
         let tree: &'static [u8] = tree;
         let platform = match Platform::read(tree) {
             Ok(platform) => platform,

@@ -51,9 +51,9 @@ pub(super) unsafe fn zero(range: HostRange) {
     op!("dsb ish");
 }
 
-/// Cleans one range of our own data to the point of coherency, for CPUs that have their caches off.
-#[allow(dead_code, reason = "secondary CPUs read it")]
-pub(super) fn clean(range: HostRange) {
+/// Drops lines over memory that was written with the caches off; with them off still, so that nothing of it
+/// is dirty. Clean and invalidate, as a loader may have left its own lines next to ours.
+pub(super) fn invalidate(range: HostRange) {
     clean_invalidate(range, line());
     op!("dsb sy");
 }

@@ -11,6 +11,7 @@ use crate::machine::{IntId, Machine, Ticks};
 use crate::stage2::Flush;
 use crate::trng::Entropy;
 use crate::vcpu::{CpuId, El1, Vcpu};
+use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HCR_EL2, HPFAR_EL2, Readable, Writeable};
 
 unsafe extern "C" {
     /// `vectors.s`: runs a guest until it exits; which vector it came back by.
@@ -53,9 +54,9 @@ impl Cpu {
     /// Decodes what ESR_EL2 says of a synchronous exception from a guest.
     #[inline(always)]
     fn syndrome() -> Exit {
-        let esr = read!("ESR_EL2");
+        let esr = ESR_EL2.get();
         if exit::is_device_access(esr) {
-            let far = read!("FAR_EL2");
+            let far = FAR_EL2.get();
             return Exit::Mmio(Mmio { abort: Abort { ipa: Self::fault_address(far), far, esr } });
         }
         if exit::is_abort(esr) { Self::abort(esr) } else { exit::decode(esr, 0, GuestPhysAddr::at(0)) }
@@ -64,12 +65,12 @@ impl Cpu {
     /// HPFAR_EL2 has the page, FAR_EL2 the offset in it.
     #[inline(always)]
     fn fault_address(far: u64) -> GuestPhysAddr {
-        GuestPhysAddr::at((read!("HPFAR_EL2") & 0xfff_ffff_fff0) << 8 | far & 0xfff)
+        GuestPhysAddr::at((HPFAR_EL2.get() & 0xfff_ffff_fff0) << 8 | far & 0xfff)
     }
 
     #[cold]
     fn abort(esr: u64) -> Exit {
-        let far = read!("FAR_EL2");
+        let far = FAR_EL2.get();
         if !exit::needs_walk(esr) {
             return exit::decode(esr, far, Self::fault_address(far));
         }
@@ -107,7 +108,7 @@ impl Machine for Cpu {
         }
         if self.hcr != vcpu.hcr {
             self.hcr = vcpu.hcr;
-            write!("HCR_EL2", vcpu.hcr);
+            HCR_EL2.set(vcpu.hcr);
         }
         loop {
             // SAFETY: `regs` is the guest's and ours alone; all other state that the guest can reach is its
@@ -130,7 +131,7 @@ impl Machine for Cpu {
             self.resident.save(vcpu);
         }
         // FP registers stay: whoever uses them next writes them back. vCPUs do not leave their CPU.
-        // A system error that is still on its way is this vCPU's (DESIGN 5).
+        // What this vCPU wrote has arrived, or failed, before another's registers are here.
         op!("dsb sy");
     }
 

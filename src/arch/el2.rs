@@ -140,6 +140,8 @@ pub(super) fn init_cpu() {
         "AFSR0_EL2"     if always => 0;
         "AFSR1_EL2"     if always => 0;
         "TPIDR_EL2"     if always => 0;
+        "SCTLR_EL1"     if always => 0x30d0_0800; // until a vCPU is resident: Stage 1 of EL1 off
+        "TCR_EL1"       if always => 1 << 23 | 1 << 7; // and no walks by speculation: EPD1, EPD0
         "CNTHCTL_EL2"   if always => 0;         // CNTPCT and CNTP trap, no event stream from EL2
         "CNTHP_CTL_EL2" if always => 0;
         "CNTVOFF_EL2"   if always => 0;

@@ -3,8 +3,10 @@
 //! Built with the MMU off, so without locks or read-modify-write atomics: the tables come from a pool in
 //! .bss, and TTBR0_EL2 is set here rather than by the library's `activate`, which counts users atomically.
 
-use super::sys::{op, read, write};
+use super::sys::op;
 use crate::addr::{Address, HostPhysAddr, HostRange};
+use aarch64_cpu::registers::{ID_AA64MMFR0_EL1, MAIR_EL2, SCTLR_EL2, TCR_EL2, TTBR0_EL2};
+use aarch64_cpu::registers::{Readable, Writeable};
 use aarch64_paging::Mapping;
 use aarch64_paging::descriptor::{El23Attributes as Attributes, PhysicalAddress};
 use aarch64_paging::paging::{Constraints, El2, MemoryRegion, PageTable, Translation};
@@ -70,10 +72,10 @@ const CONSTANTS: Attributes = TEXT.union(Attributes::XN);
 const DATA: Attributes = NORMAL.union(Attributes::XN);
 const DEVICE: Attributes = BASE.union(Attributes::XN).union(Attributes::ATTRIBUTE_INDEX_1);
 
-/// MAIR_EL2: 0 is normal write-back memory, 1 is Device-nGnRE.
-const MAIR: u64 = 0xff | 0x04 << 8;
-/// SCTLR_EL2: RES1 bits, MMU, caches, stack alignment, and nothing writable is executable.
-const SCTLR: u64 = 0x30c5_0830 | 1 | 1 << 2 | 1 << 3 | 1 << 12 | 1 << 19;
+/// SCTLR_EL2's bits that are RES1 where no later extension uses them (Arm ARM D24.2.176, E2H = 0).
+const SCTLR_RES1: u64 = 0x30c5_0830;
+/// TCR_EL2's RES1 bits, 31 and 23.
+const TCR_RES1: u64 = 1 << 31 | 1 << 23;
 
 /// Something could not be mapped.
 #[derive(Debug)]
@@ -132,19 +134,33 @@ impl Builder {
     pub(super) fn enable(self) {
         let root = self.mapping.root_address().0 as u64;
         core::mem::forget(self.mapping);
-        let parange = (read!("ID_AA64MMFR0_EL1") & 0xf).min(5);
-        // 48-bit addresses, 4 KiB granule, walks write-back and inner shareable; bits 31 and 23 are RES1.
-        let tcr = 1 << 31 | 1 << 23 | parange << 16 | 0b11 << 12 | 0b01 << 10 | 0b01 << 8 | (64 - 48);
+        let parange = ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange).min(5);
         // The tables were written with the caches off, and boot.s left no stale line over the image.
         op!("dsb sy");
-        write!("MAIR_EL2", MAIR);
-        write!("TCR_EL2", tcr);
-        write!("TTBR0_EL2", root);
+        // Attribute 0 is normal memory, 1 a device.
+        MAIR_EL2.write(
+            MAIR_EL2::Attr0_Normal_Outer::WriteBack_NonTransient_ReadWriteAlloc
+                + MAIR_EL2::Attr0_Normal_Inner::WriteBack_NonTransient_ReadWriteAlloc
+                + MAIR_EL2::Attr1_Device::nonGathering_nonReordering_EarlyWriteAck,
+        );
+        let tcr = TCR_EL2::PS.val(parange)
+            + TCR_EL2::TG0::KiB_4
+            + TCR_EL2::SH0::Inner
+            + TCR_EL2::ORGN0::WriteBack_ReadAlloc_WriteAlloc_Cacheable
+            + TCR_EL2::IRGN0::WriteBack_ReadAlloc_WriteAlloc_Cacheable
+            + TCR_EL2::T0SZ.val(64 - 48);
+        TCR_EL2.set(TCR_RES1 | tcr.value);
+        TTBR0_EL2.set(root);
         super::isb();
         op!("tlbi alle2");
         op!("dsb nsh");
         super::isb();
-        write!("SCTLR_EL2", SCTLR);
+        let on = SCTLR_EL2::M::Enable
+            + SCTLR_EL2::C::Cacheable
+            + SCTLR_EL2::I::Cacheable
+            + SCTLR_EL2::SA::Enable
+            + SCTLR_EL2::WXN::Enable;
+        SCTLR_EL2.set(SCTLR_RES1 | on.value);
         super::isb();
     }
 }

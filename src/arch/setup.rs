@@ -4,7 +4,7 @@ use super::context::Resident;
 use super::gic::v3;
 use super::sys::read;
 use super::{cpu::Cpu, el2, fault, mmu, timer, uart};
-use crate::addr::{Address, HostRange};
+use crate::addr::{Address, HostPhysAddr, HostRange};
 use crate::board::Board;
 use crate::fdt::{self, Gic, Platform};
 use crate::problem;
@@ -56,6 +56,15 @@ pub unsafe fn tree(x0: u64) -> Option<&'static mut [u8]> {
     let size = fdt::total_size(header)?;
     // SAFETY: a tree of this size is there, and by the contract nobody else has a reference to it.
     Some(unsafe { core::slice::from_raw_parts_mut(at as *mut u8, size) })
+}
+
+/// Step: what was written to the tree with the caches off must not be shadowed by stale lines later.
+pub fn forget_lines(tree: &[u8]) {
+    let range = tree.as_ptr_range();
+    super::cache::invalidate(HostRange::between(
+        HostPhysAddr::at(range.start as u64),
+        HostPhysAddr::at(range.end as u64),
+    ));
 }
 
 /// Step: the console, if the tree names a port that we drive; and how to reach the firmware.

@@ -1,21 +1,19 @@
 //! The system counter, and the hypervisor's own timer: CNTHP.
 
-use super::sys::{read, write};
+use super::sys::write;
 use crate::machine::Ticks;
-
-/// CNTHP_CTL_EL2.ENABLE.
-const ENABLE: u64 = 1;
+use aarch64_cpu::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTPCT_EL0, Readable, Writeable};
 
 /// CNTPCT_EL0, not speculated ahead of what came before.
 #[inline]
 pub(super) fn now() -> Ticks {
     super::isb();
-    Ticks(read!("CNTPCT_EL0"))
+    Ticks(CNTPCT_EL0.get())
 }
 
 /// CNTFRQ_EL0 in Hz; firmware that left it at 0 gets the slowest clock that boards have.
 pub(super) fn frequency() -> u64 {
-    (read!("CNTFRQ_EL0") & 0xffff_ffff).max(1_000_000)
+    u64::from(CNTFRQ_EL0.get() as u32).max(1_000_000)
 }
 
 /// Has CNTHP fire at `deadline`, or not at all.
@@ -23,9 +21,9 @@ pub(super) fn arm(deadline: Option<Ticks>) {
     match deadline {
         Some(at) => {
             write!("CNTHP_CVAL_EL2", at.0);
-            write!("CNTHP_CTL_EL2", ENABLE);
+            CNTHP_CTL_EL2.write(CNTHP_CTL_EL2::ENABLE::SET);
         }
-        None => write!("CNTHP_CTL_EL2", 0),
+        None => CNTHP_CTL_EL2.set(0),
     }
     super::isb();
 }

@@ -65,7 +65,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         self.timers.set(Purpose::Watchdog(vm.id), None);
         if self.world.is_shown(vm) {
             // What it said last goes out before another VM's screen comes.
-            self.console.pump(&mut self.machine, &vm.spoke, &mut vm.uart.lock());
+            self.console.pump(&mut self.machine, &mut vm.uart.lock());
             self.world.show_another();
         }
         self.world.running.fetch_sub(1, Ordering::AcqRel);
@@ -112,7 +112,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         self.watch(vm.id);
         if let Some(shown) = self.world.shown() {
-            self.console.pump(&mut self.machine, &shown.spoke, &mut shown.uart.lock());
+            self.console.pump(&mut self.machine, &mut shown.uart.lock());
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::vcpu::Vcpu;
 use crate::vdev::{Access, AccessError, MmioDevice};
 use crate::vm::Vm;
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 
 impl<'w, M: Machine> CpuLoop<'w, M> {
     /// A load or store: what the port puts out goes on to the line, what was typed comes in.
@@ -24,8 +25,11 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             let mut uart = vm.uart.lock();
             let result = if mmio.is_write() {
                 let result = uart.write(at, stored(vcpu, &mmio)).map(|()| 0);
-                if uart.has_output() && self.world.is_shown(vm) {
-                    self.console.pump(&mut self.machine, &vm.spoke, &mut uart);
+                if uart.has_output() {
+                    vm.spoke.store(true, Ordering::Relaxed);
+                    if self.world.is_shown(vm) {
+                        self.console.pump(&mut self.machine, &mut uart);
+                    }
                 }
                 result
             } else {
@@ -49,7 +53,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         if let Some(shown) = self.world.shown() {
             let level = {
                 let mut uart = shown.uart.lock();
-                self.console.pump(&mut self.machine, &shown.spoke, &mut uart);
+                self.console.pump(&mut self.machine, &mut uart);
                 self.console.type_in(&mut self.machine, &mut uart);
                 uart.irq()
             };
