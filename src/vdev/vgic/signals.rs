@@ -2,7 +2,7 @@
 
 use super::bank::{Bank, Bits, bit};
 use super::load::{read, spi_bank};
-use super::{Vgic, lr};
+use super::{Cpu, Vgic, lr};
 use crate::vcpu::{Lists, VcpuId};
 use core::sync::atomic::Ordering;
 
@@ -17,33 +17,41 @@ impl Vgic {
         let Some(cpu) = self.cpu(me) else { return false };
         let groups = self.groups.load(Ordering::Relaxed);
         let private = cpu.private.lock();
-        let mut view = Interface::new(lists.vmcr);
-        let mut forced = private.bank.forced;
         let spis = private.spi_lists != 0 || cpu.spi_banks.load(Ordering::Acquire) != 0;
-        let spis = spis.then(|| self.spis.lock());
+        let mut view = if spis { self.see_spis(me, cpu, lists, groups) } else { Interface::new(lists.vmcr) };
         for n in Bits(u32::from(lists.used)) {
             let entry = read(lists, n);
-            let intid = entry as u32;
-            if intid >= 32 {
-                let bank = spis.as_deref().and_then(|spis| spis.banks.get(spi_bank(intid)));
-                forced = bank.map_or(0, |bank| bank.bank.forced);
+            if (entry as u32) < 32 {
+                view.see_entry(entry, &private.bank);
             }
-            view.see_entry(entry, forced & bit(intid & 31) != 0);
-            forced = private.bank.forced;
         }
         view.see_bank(&private.bank, u32::MAX, groups);
-        if let Some(spis) = spis.as_deref() {
-            for n in Bits(cpu.spi_banks.load(Ordering::Relaxed)) {
-                if let Some(here) = spis.banks.get(n as usize) {
-                    view.see_bank(&here.bank, spis.queue(me.0 as u8, n as usize), groups);
-                }
+        view.signals()
+    }
+
+    /// What the CPU interface of `me` sees of SPIs. Its private bank is locked.
+    #[inline(never)]
+    fn see_spis(&self, me: VcpuId, cpu: &Cpu, lists: &Lists, groups: u32) -> Interface {
+        let mut view = Interface::new(lists.vmcr);
+        let spis = self.spis.lock();
+        for n in Bits(u32::from(lists.used)) {
+            let entry = read(lists, n);
+            let bank = spis.banks.get(spi_bank(entry as u32)).filter(|_| entry as u32 >= 32);
+            if let Some(here) = bank {
+                view.see_entry(entry, &here.bank);
             }
         }
-        view.signals()
+        for n in Bits(cpu.spi_banks.load(Ordering::Relaxed)) {
+            if let Some(here) = spis.banks.get(n as usize) {
+                view.see_bank(&here.bank, spis.queue(me.0 as u8, n as usize), groups);
+            }
+        }
+        view
     }
 }
 
 /// What a CPU interface makes of what it is shown.
+#[derive(Clone, Copy)]
 struct Interface {
     vmcr: u64,
     /// Group priority and priority of the most urgent pending interrupt of an enabled group.
@@ -57,6 +65,7 @@ impl Interface {
         Self { vmcr, best: (0xff, 0xff), running: 0xff }
     }
 
+    #[inline(always)]
     fn see(&mut self, priority: u8, group1: bool, active: bool) {
         let group = priority & lr::group_mask(self.vmcr, group1);
         if active {
@@ -68,17 +77,30 @@ impl Interface {
         }
     }
 
-    fn see_entry(&mut self, entry: u64, forced: bool) {
+    #[inline(always)]
+    fn see_entry(&mut self, entry: u64, bank: &Bank) {
         let active = entry & lr::ACTIVE != 0;
+        let forced = bank.forced & bit(entry as u32 & 31) != 0;
         if entry & lr::STATE != 0 && !(active && forced) {
             self.see((entry >> lr::PRIORITY_SHIFT) as u8, entry & lr::GROUP1 != 0, active);
         }
     }
 
+    #[inline(always)]
     fn see_bank(&mut self, bank: &Bank, lanes: u32, groups: u32) {
-        for lane in Bits(lanes & bank.deliverable(groups) & !bank.forced) {
+        let outside = lanes & bank.deliverable(groups) & !bank.forced;
+        if outside != 0 {
+            *self = self.with_outside(bank, outside);
+        }
+    }
+
+    /// After a look at what found no list register.
+    #[cold]
+    fn with_outside(mut self, bank: &Bank, lanes: u32) -> Self {
+        for lane in Bits(lanes) {
             self.see(bank.priority(lane), bank.group & bit(lane) != 0, bank.active & bit(lane) != 0);
         }
+        self
     }
 
     fn signals(&self) -> bool {

@@ -351,8 +351,13 @@ impl Run {
     }
 }
 
+/// How many guests to try: PROPTEST_CASES, or enough for every day.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(96)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, max_shrink_iters: 4000, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, max_shrink_iters: 4000, ..Default::default() })]
 
     #[test]
     fn what_guests_see_is_what_the_model_says(
