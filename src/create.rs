@@ -9,11 +9,10 @@ use crate::guest::{Layout, load};
 use crate::idregs::{IdRegs, View};
 use crate::machine::{Machine, Ticks};
 use crate::map::{self, GicVersion};
-use crate::memory::Memory;
 use crate::problem;
 use crate::problem::Problem;
-use crate::ram::GuestRam;
-use crate::stage2::{Geometry, PagePool, Rights, Stage2};
+use crate::ram::{FreeRam, GuestRam};
+use crate::stage2::{Geometry, Rights, Stage2};
 use crate::vcpu::{Vcpu, VcpuId, VmId};
 use crate::vdev::pl011::Pl011;
 use crate::vdev::pl031::Pl031;
@@ -72,24 +71,19 @@ pub struct Host {
 /// Makes VMs out of the machine's memory.
 pub struct Maker<'a, M> {
     machine: &'a mut M,
-    memory: Memory,
-    pages: PagePool,
+    free: FreeRam,
+    /// Bytes of heap that were set aside for the VMs.
+    heap: u64,
     vmids: Vmids,
     host: Host,
     made: u16,
 }
 
 impl<'a, M: Machine> Maker<'a, M> {
-    /// A maker with all of `memory` to give.
-    ///
-    /// # Safety
-    /// `memory` holds only RAM that is mapped writable at its own address and that nobody else uses.
-    #[allow(unsafe_code, reason = "hands on the promise of its caller")]
-    pub unsafe fn new(machine: &'a mut M, memory: Memory, host: Host) -> Self {
+    /// A maker with all of `free` to give; `heap` bytes were set aside for the VMs before.
+    pub fn new(machine: &'a mut M, free: FreeRam, heap: u64, host: Host) -> Self {
         let vmids = Vmids::new(if host.vmid16 { 16 } else { 8 });
-        // SAFETY: the caller's promise is the one that the pool asks for; no other memory ever gets in.
-        let pages = unsafe { PagePool::new() };
-        Self { machine, memory, pages, vmids, host, made: 0 }
+        Self { machine, free, heap, vmids, host, made: 0 }
     }
 
     /// Makes one VM.
@@ -171,22 +165,20 @@ impl<'a, M: Machine> Maker<'a, M> {
         log::info!(
             "memory: EL2 uses {} KiB and {} KiB a VM; {} MiB free",
             image.size() >> 10,
-            self.pages.held() * 4 / u64::from(self.made.max(1)),
-            self.memory.free() >> 20
+            (self.free.table_bytes() + self.heap) / u64::from(self.made.max(1)) >> 10,
+            self.free.memory().free() >> 20
         );
     }
 
     /// The VM's RAM: in one piece where there is one, else in as few as there are, for the largest blocks of
     /// Stage 2.
     fn memory_for(&mut self, config: &VmConfig<'_>) -> Result<GuestRam, Problem> {
-        let chunks = self.memory.take_pieces(config.memory, BLOCK_2M).ok_or_else(|| {
-            let most: u64 = self.memory.ranges().iter().map(|range| range.align_in(BLOCK_2M).size()).sum();
+        self.free.guest_ram(map::RAM_BASE, config.memory).ok_or_else(|| {
+            let ranges = self.free.memory().ranges();
+            let most: u64 = ranges.iter().map(|range| range.align_in(BLOCK_2M).size()).sum();
             problem!("E0320", ("vm.{} memory", config.name);
                 ("{} MiB are not free in blocks of 2 MiB", config.memory >> 20); ("Use at most {} MiB", most >> 20))
-        })?;
-        // SAFETY: `new`'s caller promised what `memory` is, and `take` that it is nobody else's now.
-        #[allow(unsafe_code, reason = "the memory becomes the VM's here")]
-        Ok(unsafe { GuestRam::new(map::RAM_BASE, &chunks) })
+        })
     }
 
     fn translation(&mut self, config: &VmConfig<'_>, ram: &GuestRam) -> Result<Stage2, Problem> {
@@ -200,7 +192,7 @@ impl<'a, M: Machine> Maker<'a, M> {
         let Some((Assigned { vmid, .. }, _)) = self.vmids.assign(Assigned::NONE, &[]) else {
             return Err(problem!("E0325", ("vm.{}", config.name); ("no VMID is left"); ("Fewer VMs")));
         };
-        let mut pages = self.pages.with(&mut self.memory);
+        let mut pages = self.free.tables();
         let mut stage2 = Stage2::new(geometry, vmid, &mut pages).ok_or_else(|| no_memory(&config.name))?;
         for (at, chunk) in ram.chunks() {
             let flush =

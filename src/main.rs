@@ -20,10 +20,10 @@ mod image {
     use core::alloc::{GlobalAlloc, Layout};
     use core::cell::UnsafeCell;
     use core::sync::atomic::{AtomicBool, Ordering};
-    use mezzanine::addr::{Address, BLOCK_2M, HostPhysAddr, HostRange};
+    use mezzanine::addr::{Address, BLOCK_2M, HostPhysAddr, HostRange, PAGE_SIZE};
     use mezzanine::arch::{self, setup};
     use mezzanine::board;
-    use mezzanine::config::{self, HostFacts, Options};
+    use mezzanine::config::{self, HostFacts, Options, VmConfig};
     use mezzanine::console;
     use mezzanine::create::{Host, Maker};
     use mezzanine::fdt::{self, CpuStatus, Gic, Platform};
@@ -31,14 +31,17 @@ mod image {
     use mezzanine::memory::Memory;
     use mezzanine::problem;
     use mezzanine::problem::Problem;
+    use mezzanine::ram::FreeRam;
     use mezzanine::run::{CpuLoop, World};
     use mezzanine::vcpu::CpuId;
     use spin::Mutex;
 
     /// Bytes of heap before any VM; each VM adds [`HEAP_PER_VM`].
     const HEAP_FIRST: usize = 512 << 10;
-    /// Bytes of heap that a VM may need: its console ring, interrupt state and vCPUs.
-    const HEAP_PER_VM: u64 = 192 << 10;
+    /// Bytes of heap that a VM needs: half of it is its console's ring, which takes a block of its own.
+    const HEAP_PER_VM: u64 = 128 << 10;
+    /// vCPUs of all VMs together for which [`HEAP_FIRST`] is enough; each further one adds a page.
+    const FIRST_VCPUS: u64 = 64;
 
     /// The heap: the buddy allocator behind our lock.
     struct Allocator(Mutex<Heap<32>>);
@@ -172,11 +175,11 @@ mod image {
         machine_config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         log::info!("config: {} VM(s)", machine_config.vms.len());
         // 7. Room for what each VM keeps at EL2.
-        grow_heap(&mut memory, machine_config.vms.len())?;
+        let heap = grow_heap(&mut memory, &machine_config.vms)?;
         // 8. Each VM: memory, tables, devices, kernel.
         let host = host(&cpu, platform);
         // SAFETY: what `free_memory` left is RAM that step 1 mapped, and nobody's but the maker's from here on.
-        let mut maker = unsafe { Maker::new(&mut cpu, memory, host) };
+        let mut maker = Maker::new(&mut cpu, unsafe { FreeRam::new(memory) }, heap, host);
         let mut made = Vec::new();
         for vm in &machine_config.vms {
             made.push(maker.make(vm)?);
@@ -219,9 +222,22 @@ mod image {
         unsafe { HEAP.0.lock().init(FIRST_HEAP.0.get() as usize, HEAP_FIRST) };
     }
 
-    fn grow_heap(memory: &mut Memory, vms: usize) -> Result<(), Problem> {
-        let bytes = HEAP_PER_VM * vms as u64;
-        let range = memory.take(bytes, 4096).ok_or_else(|| {
+    /// Adds heap for the VMs; how many bytes.
+    fn grow_heap(memory: &mut Memory, vms: &[VmConfig<'_>]) -> Result<u64, Problem> {
+        let vcpus: u64 = vms.iter().map(|vm| u64::from(vm.vcpus)).sum();
+        let more = vcpus.saturating_sub(FIRST_VCPUS) * PAGE_SIZE;
+        for _ in vms {
+            // Aligned to its size, or the buddy allocator would split it.
+            add_heap(memory, HEAP_PER_VM, HEAP_PER_VM)?;
+        }
+        if more != 0 {
+            add_heap(memory, more, PAGE_SIZE)?;
+        }
+        Ok(HEAP_PER_VM * vms.len() as u64 + more)
+    }
+
+    fn add_heap(memory: &mut Memory, bytes: u64, align: u64) -> Result<(), Problem> {
+        let range = memory.take(bytes, align).ok_or_else(|| {
             problem!("E0134", ("memory"); ("no {} KiB in one piece for the hypervisor", bytes >> 10); ("Give the machine more RAM"))
         })?;
         let (start, end) = (range.start().raw() as usize, range.end().raw() as usize);

@@ -9,8 +9,55 @@ mod bulk;
 #[cfg(test)]
 mod tests;
 
-use crate::addr::{Address, GuestPhysAddr, GuestRange, HostPhysAddr, HostRange};
+use crate::addr::{Address, BLOCK_2M, GuestPhysAddr, GuestRange, HostPhysAddr, HostRange, PAGE_SIZE};
+use crate::memory::Memory;
+use crate::stage2::{PagePool, PoolPages};
 use alloc::vec::Vec;
+
+/// Memory that guests and their translation tables may be made of.
+///
+/// The promise that it is memory at all is made once, here, so that whoever makes VMs need not make any.
+#[derive(Debug)]
+pub struct FreeRam {
+    memory: Memory,
+    pages: PagePool,
+}
+
+impl FreeRam {
+    /// Takes charge of `memory`.
+    ///
+    /// # Safety
+    /// It holds only RAM that is mapped writable at EL2 at its own address, for good, and that nobody else uses.
+    #[allow(unsafe_code, reason = "the promise that all safe use of it rests on")]
+    pub unsafe fn new(memory: Memory) -> Self {
+        // SAFETY: the caller's promise is the one that the pool asks for; `tables` passes it no other memory.
+        Self { memory, pages: unsafe { PagePool::new() } }
+    }
+
+    /// What is free.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// `size` bytes for a guest, from `start` of its address space on, in as few pieces as there are, each of
+    /// whole blocks of 2 MiB. `None` if there is not enough.
+    #[allow(unsafe_code, reason = "the memory becomes a guest's here")]
+    pub fn guest_ram(&mut self, start: GuestPhysAddr, size: u64) -> Option<GuestRam> {
+        let pieces = self.memory.take_pieces(size, BLOCK_2M)?;
+        // SAFETY: RAM, by the promise of `new`, and nobody else's now, by the books of `Memory`.
+        Some(unsafe { GuestRam::new(start, &pieces) })
+    }
+
+    /// Where translation tables come from.
+    pub fn tables(&mut self) -> PoolPages<'_> {
+        self.pages.with(&mut self.memory)
+    }
+
+    /// Bytes that translation tables have taken, in use or not.
+    pub fn table_bytes(&self) -> u64 {
+        self.pages.held().saturating_mul(PAGE_SIZE)
+    }
+}
 
 /// An access outside of the guest's RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
