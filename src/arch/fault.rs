@@ -116,8 +116,11 @@ fn class(esr: u64) -> &'static str {
     }
 }
 
-/// DFSC or IFSC in words.
+/// DFSC or IFSC in words; nothing for what is no abort.
 fn status(esr: u64) -> &'static str {
+    if !matches!(esr >> 26 & 0x3f, 0x21 | 0x25) {
+        return "no abort";
+    }
     match esr & 0x3c {
         0x00 => "address size fault",
         0x04 => "translation fault",
