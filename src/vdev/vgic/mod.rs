@@ -38,6 +38,7 @@
 mod affinity;
 mod bank;
 mod crowd;
+mod kicks;
 mod load;
 pub mod lr;
 mod registers;
@@ -58,8 +59,8 @@ use affinity::{Affinities, NOBODY};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bank::{Bank, Bits, bit};
-use core::ops::{BitOr, BitOrAssign};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+pub use kicks::{Kicks, Raised};
 use spin::Mutex;
 use spis::Spis;
 
@@ -79,95 +80,6 @@ pub struct VgicConfig {
     pub lists: u8,
     /// Bits of a virtual priority: ICH_VTR_EL2.PRIbits + 1, 4 to 8.
     pub priority_bits: u8,
-}
-
-/// vCPUs of one VM that have something new to look at: kick them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kicks(u64);
-
-impl Kicks {
-    /// Nobody.
-    pub const NONE: Self = Self(0);
-
-    /// One vCPU.
-    pub const fn of(vcpu: VcpuId) -> Self {
-        if (vcpu.0 as usize) < MAX_VCPUS { Self(1u64.wrapping_shl(vcpu.0 as u32)) } else { Self(0) }
-    }
-
-    const fn of_index(vcpu: u8) -> Self {
-        Self::of(VcpuId(vcpu as u16))
-    }
-
-    /// The first `count` vCPUs.
-    fn first(count: usize) -> Self {
-        Self(if count >= MAX_VCPUS { u64::MAX } else { 1u64.wrapping_shl(count as u32).wrapping_sub(1) })
-    }
-
-    /// Whether there is nobody to kick.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Whether `vcpu` is among them.
-    pub const fn contains(self, vcpu: VcpuId) -> bool {
-        self.0 & Self::of(vcpu).0 != 0
-    }
-
-    /// The others: `me` looks anyway before it enters.
-    pub const fn without(self, me: VcpuId) -> Self {
-        Self(self.0 & !Self::of(me).0)
-    }
-
-    /// The vCPU of lowest number.
-    pub const fn first_vcpu(self) -> Option<VcpuId> {
-        if self.0 == 0 { None } else { Some(VcpuId(self.0.trailing_zeros() as u16)) }
-    }
-}
-
-impl BitOr for Kicks {
-    type Output = Self;
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-impl BitOrAssign for Kicks {
-    fn bitor_assign(&mut self, other: Self) {
-        self.0 |= other.0;
-    }
-}
-
-impl Iterator for Kicks {
-    type Item = VcpuId;
-
-    fn next(&mut self) -> Option<VcpuId> {
-        let vcpu = self.first_vcpu()?;
-        self.0 &= self.0.wrapping_sub(1);
-        Some(vcpu)
-    }
-}
-
-/// Private interrupts that begin to pend at a [`Vgic::sync_raised`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Raised {
-    lanes: u32,
-    /// Those that a physical interrupt is active for.
-    linked: u32,
-}
-
-impl Raised {
-    /// None.
-    pub const NOTHING: Self = Self { lanes: 0, linked: 0 };
-
-    const fn sgi(lane: u32) -> Self {
-        Self { lanes: bit(lane), linked: 0 }
-    }
-
-    /// Physical PPI `ppi` was acknowledged and left active.
-    pub const fn linked(ppi: IntId) -> Self {
-        let lanes = if ppi.0 < 32 { bit(ppi.0) } else { 0 };
-        Self { lanes, linked: lanes }
-    }
 }
 
 /// What came of an access.
