@@ -121,8 +121,9 @@ test-all: image mezz guests $(QEMU)
 check: $(LINT) image
 	@$(SETUP)/check.sh $(IMAGE_LIMIT)
 
+# The dev profile: the same crates as `cargo test` builds; the bench waits for QEMU.
 bench: image mezz guests target/bench/libexits.so $(QEMU)
-	@cargo bench --bench exits -- $(ARGS)
+	@cargo bench --profile dev --bench exits -- $(ARGS)
 
 target/bench/libexits.so: $(wildcard tests/bench/*.c tests/bench/*.h) | $(HOST)
 	@mkdir -p $(@D)

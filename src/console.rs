@@ -4,10 +4,11 @@
 //! the line as it takes bytes, as it does with the guests' output; nothing at EL2 waits for a UART then.
 
 use crate::machine::Machine;
+use crate::vdev::pl011::Pl011;
 use crate::vm::Vm;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Mutex;
 
 /// Own lines that may wait. What does not fit is lost: a guest may cause lines, and must not fill EL2.
@@ -61,7 +62,16 @@ impl Ring {
 }
 
 /// Own lines that wait for the line.
-pub static LOG: Mutex<Ring> = Mutex::new(Ring::new());
+static LOG: Mutex<Ring> = Mutex::new(Ring::new());
+
+/// Whether there are any: what the run loop looks at when a guest writes.
+static LOG_WAITS: AtomicBool = AtomicBool::new(false);
+
+/// Leaves an own line for the run loop to put out.
+pub fn log_line(line: &[u8]) {
+    LOG.lock().write(line, LOG_BYTES);
+    LOG_WAITS.store(true, Ordering::Release);
+}
 
 /// The line as the run loop drives it.
 #[derive(Default)]
@@ -72,50 +82,35 @@ pub struct Console {
     wants_room: bool,
 }
 
-/// Gives the line as much as it takes; whether everything went.
-fn give<M: Machine>(machine: &mut M, front: &[u8]) -> (usize, bool) {
-    let taken = machine.console_put(front);
-    (taken, taken == front.len())
+/// Moves own lines to the line; whether all of them went.
+#[cold]
+fn pump_log<M: Machine>(machine: &mut M) -> bool {
+    let mut log = LOG.lock();
+    while !log.is_empty() {
+        let taken = machine.console_put(log.front());
+        let all = taken == log.front().len();
+        log.consumed(taken);
+        if !all {
+            return false;
+        }
+    }
+    LOG_WAITS.store(false, Ordering::Relaxed);
+    true
 }
 
 impl Console {
-    /// Moves waiting output to the line: own lines first, then the screen of `shown`. Never waits.
-    ///
-    /// Returns whether the guest's port has room again that it may want to hear of.
-    pub fn pump<M: Machine>(&mut self, machine: &mut M, shown: &Arc<Vm>) {
-        let mut flowing = true;
-        {
-            let mut log = LOG.lock();
-            while flowing && !log.is_empty() {
-                let (taken, all) = give(machine, log.front());
-                log.consumed(taken);
-                flowing = all;
-            }
-        }
+    /// Moves waiting output to the line: own lines first, then the screen behind `uart`. Never waits.
+    /// `spoke` is told if there was any of the screen.
+    #[inline]
+    pub fn pump<M: Machine>(&mut self, machine: &mut M, spoke: &AtomicBool, uart: &mut Pl011) {
+        let mut flowing = !LOG_WAITS.load(Ordering::Relaxed) || pump_log(machine);
         if flowing {
-            flowing = self.pump_guest(machine, shown);
+            flowing = uart.drain(|byte| machine.console_put(&[byte]) == 1);
+            spoke.store(true, Ordering::Relaxed);
         }
         if self.wants_room == flowing {
             self.wants_room = !flowing;
             machine.console_want_room(!flowing);
-        }
-    }
-
-    /// The short way for a guest's own access to its port: one byte that goes straight through.
-    #[inline]
-    pub fn pump_guest<M: Machine>(&mut self, machine: &mut M, shown: &Arc<Vm>) -> bool {
-        let mut uart = shown.uart.lock();
-        loop {
-            let front = uart.outgoing();
-            if front.is_empty() {
-                return true;
-            }
-            let (taken, all) = give(machine, front);
-            uart.consumed(taken);
-            shown.spoke.store(true, Ordering::Relaxed);
-            if !all {
-                return false;
-            }
         }
     }
 
@@ -129,12 +124,11 @@ impl Console {
         machine.console_listen(false);
     }
 
-    /// Types waiting input into the port of `shown`, as far as it takes it.
-    pub fn type_in<M: Machine>(&mut self, machine: &mut M, shown: &Arc<Vm>) {
+    /// Types waiting input into the port, as far as it takes it.
+    pub fn type_in<M: Machine>(&mut self, machine: &mut M, uart: &mut Pl011) {
         if self.input.is_empty() {
             return;
         }
-        let mut uart = shown.uart.lock();
         while let Some(&byte) = self.input.front().first() {
             if !uart.type_in(byte) {
                 break;

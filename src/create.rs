@@ -2,7 +2,7 @@
 //!
 //! Everything that can fail does so here, before the VM is part of the world.
 
-use crate::addr::{Address, BLOCK_1G, BLOCK_2M, GuestPhysAddr, GuestRange, HostRange};
+use crate::addr::{Address, BLOCK_2M, GuestPhysAddr, GuestRange, HostRange};
 use crate::config::VmConfig;
 use crate::fdt::guest::{GuestMachine, write};
 use crate::guest::{Layout, load};
@@ -176,21 +176,17 @@ impl<'a, M: Machine> Maker<'a, M> {
         );
     }
 
-    /// The VM's RAM: in one piece where there is one, for the largest blocks of Stage 2.
+    /// The VM's RAM: in one piece where there is one, else in as few as there are, for the largest blocks of
+    /// Stage 2.
     fn memory_for(&mut self, config: &VmConfig<'_>) -> Result<GuestRam, Problem> {
-        let align = if config.memory >= BLOCK_1G { BLOCK_1G } else { BLOCK_2M };
-        let chunk = self
-            .memory
-            .take(config.memory, align)
-            .or_else(|| self.memory.take(config.memory, BLOCK_2M))
-            .ok_or_else(|| {
-                let largest = self.memory.largest(BLOCK_2M).map_or(0, |range| range.size() >> 20);
-                problem!("E0320", ("vm.{} memory", config.name);
-                    ("{} MiB are not free in one piece", config.memory >> 20); ("Use at most {largest} MiB"))
-            })?;
+        let chunks = self.memory.take_pieces(config.memory, BLOCK_2M).ok_or_else(|| {
+            let most: u64 = self.memory.ranges().iter().map(|range| range.align_in(BLOCK_2M).size()).sum();
+            problem!("E0320", ("vm.{} memory", config.name);
+                ("{} MiB are not free in blocks of 2 MiB", config.memory >> 20); ("Use at most {} MiB", most >> 20))
+        })?;
         // SAFETY: `new`'s caller promised what `memory` is, and `take` that it is nobody else's now.
         #[allow(unsafe_code, reason = "the memory becomes the VM's here")]
-        Ok(unsafe { GuestRam::new(map::RAM_BASE, &[chunk]) })
+        Ok(unsafe { GuestRam::new(map::RAM_BASE, &chunks) })
     }
 
     fn translation(&mut self, config: &VmConfig<'_>, ram: &GuestRam) -> Result<Stage2, Problem> {
@@ -242,7 +238,7 @@ impl<'a, M: Machine> Maker<'a, M> {
         let slots = GuestRange::new(map::VIRTIO_BASE, map::VIRTIO_STRIDE * u64::from(map::VIRTIO_COUNT))
             .unwrap_or_default();
         let regions = alloc::vec![
-            Region::new("pl011", map::UART, Some(map::UART_SPI), uart.clone()).console(),
+            Region::new("pl011", map::UART, None, uart.clone()),
             Region::new("pl031", map::RTC, Some(map::RTC_SPI), Arc::new(Mutex::new(clock))).timed(),
             Region::new("virtio-mmio", slots, None, Arc::new(Mutex::new(EmptySlots))),
         ];

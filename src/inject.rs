@@ -98,9 +98,18 @@ impl Fault {
             Exit::DataAbort(abort) => Some(Self::data_abort(*abort)),
             Exit::InstructionAbort(abort) => Some(Self::InstructionAbort { far: address(*abort) }),
             Exit::SysReg(_) => Some(Self::Undefined { long: true }),
-            Exit::Undefined(trap) => Some(Self::Undefined { long: trap.instruction_bytes() == 4 }),
+            Exit::Undefined(trap) | Exit::Cp15(trap) => {
+                Some(Self::Undefined { long: trap.instruction_bytes() == 4 })
+            }
             Exit::SError => Some(Self::SError { iss: 0 }),
-            Exit::Hvc(_) | Exit::Smc(_) | Exit::Wfi(_) | Exit::Wfe(_) | Exit::Irq | Exit::Unknown(_) => None,
+            Exit::Hvc(_)
+            | Exit::Smc(_)
+            | Exit::Wfi(_)
+            | Exit::Wfe(_)
+            | Exit::Irq
+            | Exit::Fp
+            | Exit::Again
+            | Exit::Unknown(_) => None,
         }
     }
 
@@ -190,7 +199,7 @@ pub fn deliver(fault: Fault, pc: u64, from: u64, el1: &El1View) -> Delivery {
 mod tests {
     use super::*;
     use crate::addr::GuestPhysAddr;
-    use crate::exit::{Mmio, Size, SysReg, SysRegId, Trap};
+    use crate::exit::{Mmio, SysReg, SysRegId, Trap};
 
     const VBAR: u64 = 0xffff_8000_1000_0800;
     const EL1: El1View = El1View { sctlr: SCTLR_SPAN, vbar: VBAR };
@@ -248,15 +257,7 @@ mod tests {
     #[test]
     fn nothing_is_there() {
         let esr = 0x24 << 26 | IL | 1 << 24 | WNR | 0b00_0111;
-        let mmio = Exit::Mmio(Mmio {
-            ipa: GuestPhysAddr::at(0x1000),
-            size: Size::Word,
-            reg: 3,
-            write: true,
-            sign_extend: false,
-            wide: false,
-            abort: abort(esr),
-        });
+        let mmio = Exit::Mmio(Mmio { abort: abort(esr) });
         let fault = Fault::for_exit(&mmio).unwrap();
         let from_el1 = deliver(fault, 0x4000, pstate::EL1H, &EL1);
         assert_eq!(from_el1.esr, 0x25 << 26 | IL | WNR | 0x10);

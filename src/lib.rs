@@ -12,38 +12,50 @@
 //! * No global "current vCPU": the loop owns its [`vcpu::Vcpu`] by `&mut`. EL2 never takes an interrupt.
 //! * Traps are denied by default: a register that nothing lists is UNDEFINED to the guest.
 //!
-//! # The map, in reading order; each module may use those above it
+//! # The map, in reading order
+//!
+//! Each module uses only those above it, with one exception: [`config`] has its checks lay out the images that
+//! [`guest`] knows, and [`guest`] takes its orders in `config`'s words. Tests may look further down.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
 
+// Words: of these, only `map` and `exit` use another (`addr`).
 pub mod addr; //     guest- and host-physical addresses, ranges
-pub mod board; //    what a device tree cannot say
-pub mod config; //   how guests arrive
-pub mod console; //  one serial line for everybody
-pub mod create; //   makes a VM of its configuration
-pub mod exit; //     why a guest stopped: Exit, and its decode
-pub mod fdt; //      reads the machine's tree, writes a guest's
-pub mod guest; //    image formats
-pub mod idregs; //   ID registers as guests read them
-pub mod inject; //   exceptions that EL2 gives a guest
-pub mod machine; //  the seam: trait Machine
 pub mod map; //      the guest's machine: where everything lies
-pub mod memory; //   which host memory is free, by ranges
 pub mod problem; //  what is wrong with a configuration, in words
-pub mod psci; //     power state coordination
-pub mod ram; //      checked copies into and out of guest RAM
 pub mod regs; //     x0..x30, PC, PSTATE
-pub mod run;
-pub mod sched; //    who runs next
-pub mod smccc; //    SMC calling convention: who answers what
-pub mod stage2; //   Stage 2 tables
-pub mod sysreg; //   trapped MSR and MRS
-pub mod trng; //     the firmware's random numbers
+pub mod exit; //     why a guest stopped: Exit, and its decode
+
+// The seam.
+pub mod memory; //   which host memory is free, by ranges
+pub mod stage2; //   Stage 2 tables; what must be flushed after a change
 pub mod vcpu; //     a virtual CPU
+pub mod machine; //  the seam: trait Machine
+
+// What guests call, read, touch and suffer.
+pub mod psci; //     power state coordination
+pub mod trng; //     the firmware's random numbers
+pub mod smccc; //    SMC calling convention: who answers what
+pub mod idregs; //   ID registers as guests read them
+pub mod sysreg; //   trapped MSR and MRS
+pub mod inject; //   exceptions that EL2 gives a guest
 pub mod vdev; //     devices as guests see them
-pub mod vm; //       a VM and what it owns //      each CPU's loop
+
+// What the machine is, and how guests arrive.
+pub mod fdt; //      reads the machine's tree, writes a guest's
+pub mod board; //    what a device tree cannot say
+pub mod config; //   VMs as somebody wants them, and the checks
+pub mod guest; //    image formats, and where images go
+
+// VMs, and the loop that runs them.
+pub mod ram; //      checked copies into and out of guest RAM
+pub mod vm; //       a VM and what it owns
 pub mod vmid; //     VMIDs, with generations
+pub mod create; //   makes a VM of its configuration
+pub mod sched; //    who runs next
+pub mod console; //  one serial line for everybody
+pub mod run; //      each CPU's loop: pick, enter, handle(exit)
 
 #[cfg(target_os = "none")]
-pub mod arch; //     the machine itself
+pub mod arch; //     the machine itself: uses what it likes

@@ -53,7 +53,7 @@ pub trait Machine {
     fn enter(&mut self, vcpu: &mut Vcpu) -> Exit;
 
     /// Writes everything of `vcpu` that is resident on this CPU back and forgets it: EL1 registers, timer,
-    /// list registers, FP. Does nothing if nothing is.
+    /// list registers; FP stays until somebody else uses it. Does nothing if nothing is.
     fn put(&mut self, vcpu: &mut Vcpu);
 
     /// Reads the used list registers, VMCR and EOIcount back into `vcpu.lists`, if they are loaded.
@@ -61,6 +61,9 @@ pub trait Machine {
 
     /// Brings `vcpu.virtual_timer` up to date without giving up residence.
     fn sync_timer(&mut self, vcpu: &mut Vcpu);
+
+    /// Whether the vCPU's virtual timer holds its interrupt line high now, if it is resident; low if not.
+    fn timer_line(&mut self, vcpu: &Vcpu) -> bool;
 
     /// One EL1 register, wherever it lives now.
     fn el1(&mut self, vcpu: &Vcpu, reg: El1) -> u64;

@@ -20,8 +20,9 @@ mod image {
     use core::alloc::{GlobalAlloc, Layout};
     use core::cell::UnsafeCell;
     use core::sync::atomic::{AtomicBool, Ordering};
-    use mezzanine::addr::{Address, HostPhysAddr, HostRange};
+    use mezzanine::addr::{Address, BLOCK_2M, HostPhysAddr, HostRange};
     use mezzanine::arch::{self, setup};
+    use mezzanine::board;
     use mezzanine::config::{self, HostFacts, Options};
     use mezzanine::console;
     use mezzanine::create::{Host, Maker};
@@ -78,7 +79,7 @@ mod image {
         fn log(&self, record: &log::Record<'_>) {
             let line = alloc::format!("{} {}\r\n", setup::Stamp, record.args());
             if GUESTS_RUN.load(Ordering::Relaxed) {
-                console::LOG.lock().write(line.as_bytes(), console::LOG_BYTES);
+                console::log_line(line.as_bytes());
             } else {
                 setup::print(&line);
             }
@@ -104,15 +105,20 @@ mod image {
         // SAFETY: the boot CPU calls it once, with the MMU off.
         let tree = unsafe { setup::tree(x0) };
         let Some(tree) = tree else {
-            // No tree, no console, nobody to tell.
-            setup::give_up();
+            let problem = problem!("E0101", ("device tree"); ("there is none at x0 = {x0:#x}");
+                ("The boot loader passes its address in x0, as booting.rst says"));
+            setup::open_fallback(board::guess(&[]));
+            refuse(&problem);
         };
         fdt::squeeze(tree);
         let tree: &'static [u8] = tree;
         let platform = match Platform::read(tree) {
             Ok(platform) => platform,
-            // Without a tree that can be read there is no console either.
-            Err(_) => setup::give_up(),
+            Err(problem) => {
+                // No tree, no console that it names: the one that the board is known to have.
+                setup::open_fallback(board::guess(tree));
+                refuse(&problem);
+            }
         };
         setup::open_console(&platform);
         if el < 2 {
@@ -123,12 +129,15 @@ mod image {
         }
         match boot(tree, &platform) {
             Ok(never) => match never {},
-            Err(problem) => {
-                early_line(format_args!("{problem}"));
-                early_line(format_args!("halt: failed: {}", problem.code));
-                setup::give_up();
-            }
+            Err(problem) => refuse(&problem),
         }
+    }
+
+    /// Says what is wrong, and ends without having started anything.
+    fn refuse(problem: &Problem) -> ! {
+        early_line(format_args!("{problem}"));
+        early_line(format_args!("halt: failed: {}", problem.code));
+        setup::give_up();
     }
 
     /// A line without the heap: boot can fail before there is one.
@@ -157,7 +166,7 @@ mod image {
         log::info!("memory: {} MiB free for guests", memory.free() >> 20);
         // 6. The guests that we were given.
         let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1) as u16;
-        let facts = HostFacts { cpus, memory: memory.free(), gic: GicVersion::V3 };
+        let facts = HostFacts { cpus, memory: for_guests(&memory), gic: GicVersion::V3 };
         let machine_config = config::read(platform, &module_bytes, &facts)?;
         machine_config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         log::info!("config: {} VM(s)", machine_config.vms.len());
@@ -250,6 +259,13 @@ mod image {
             memory.add(piece);
         }
         memory
+    }
+
+    /// Bytes that guests may have: whole blocks of 2 MiB, less one for each VM's tables and heap at the most
+    /// that plain modules make of a machine.
+    fn for_guests(memory: &Memory) -> u64 {
+        let whole: u64 = memory.ranges().iter().map(|range| range.align_in(BLOCK_2M).size()).sum();
+        whole.saturating_sub(2 * BLOCK_2M)
     }
 
     /// A boot module's bytes, if all of it is RAM.

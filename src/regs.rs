@@ -8,7 +8,7 @@ use core::mem::offset_of;
 pub mod pstate {
     /// Execution state at the exit was AArch32.
     pub const NRW: u64 = 1 << 4;
-    /// AArch64: the mode field M[3:0].
+    /// AArch64: the mode field, bits 3 to 0.
     pub const MODE: u64 = 0xf;
     /// EL0 with SP_EL0.
     pub const EL0T: u64 = 0x0;
@@ -89,18 +89,20 @@ impl GuestRegs {
     ///
     /// Clears BTYPE and the software step state as the instruction itself would have, and advances the
     /// IT state of a T32 guest (Arm ARM D1.3.1, G1.2.5).
+    #[inline]
     pub fn skip(&mut self, bytes: u64) {
         self.pc = self.pc.wrapping_add(bytes);
         if self.is_aarch32() {
             self.pc &= 0xffff_ffff;
             self.advance_it();
+            self.pstate &= !pstate::SS;
         } else {
-            self.pstate &= !pstate::BTYPE;
+            self.pstate &= !(pstate::BTYPE | pstate::SS);
         }
-        self.pstate &= !pstate::SS;
     }
 
-    /// IT[7:2] is PSTATE[15:10] and IT[1:0] is PSTATE[26:25].
+    /// Bits 7 to 2 of IT are bits 15 to 10 of PSTATE, and bits 1 and 0 are its bits 26 and 25.
+    #[cold]
     fn advance_it(&mut self) {
         let it = (self.pstate >> 8) & 0xfc | (self.pstate >> 25) & 0b11;
         let next = if it & 0b111 == 0 { 0 } else { it & 0xe0 | (it << 1) & 0x1f };

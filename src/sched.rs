@@ -5,7 +5,8 @@
 
 use crate::machine::Ticks;
 use crate::vcpu::{VcpuId, VmId};
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 /// How long a vCPU runs before another that waits gets its turn, in milliseconds.
 pub const SLICE_MS: u64 = 10;
@@ -50,43 +51,38 @@ pub enum Purpose {
 }
 
 /// The software timers of one CPU.
+///
+/// A sorted list: it holds one entry for each vCPU and device here that waits for a time, a handful, and the
+/// guest that blocks sets one each time.
 #[derive(Debug, Default)]
 pub struct Timers {
-    by_time: BTreeSet<(Ticks, Purpose)>,
-    by_purpose: alloc::collections::BTreeMap<Purpose, Ticks>,
+    /// The next one last.
+    list: Vec<(Ticks, Purpose)>,
 }
 
 impl Timers {
     /// Sets the timer for `purpose`, in place of one that it has; `None` takes it away.
     pub fn set(&mut self, purpose: Purpose, deadline: Option<Ticks>) {
-        let before = match deadline {
-            Some(at) => self.by_purpose.insert(purpose, at),
-            None => self.by_purpose.remove(&purpose),
-        };
-        if before == deadline {
-            return;
-        }
-        if let Some(at) = before {
-            self.by_time.remove(&(at, purpose));
+        if let Some(n) = self.list.iter().position(|(_, known)| *known == purpose) {
+            if self.list.get(n).map(|(at, _)| *at) == deadline {
+                return;
+            }
+            self.list.remove(n);
         }
         if let Some(at) = deadline {
-            self.by_time.insert((at, purpose));
+            let later = self.list.iter().take_while(|timer| **timer > (at, purpose)).count();
+            self.list.insert(later, (at, purpose));
         }
     }
 
     /// When the first is due.
     pub fn next(&self) -> Option<Ticks> {
-        self.by_time.first().map(|(at, _)| *at)
+        self.list.last().map(|(at, _)| *at)
     }
 
     /// Takes one that is due at `now`.
     pub fn expired(&mut self, now: Ticks) -> Option<Purpose> {
-        let (at, purpose) = *self.by_time.first()?;
-        if at > now {
-            return None;
-        }
-        self.by_time.pop_first();
-        self.by_purpose.remove(&purpose);
+        let (_, purpose) = self.list.pop_if(|(at, _)| *at <= now)?;
         Some(purpose)
     }
 }

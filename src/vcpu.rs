@@ -7,20 +7,22 @@
 
 use crate::regs::{GuestRegs, pstate};
 use alloc::sync::Arc;
+use core::num::NonZeroU64;
 use spin::Mutex;
 
 /// Names one life of one vCPU, to tell whose state a CPU's registers hold.
 ///
 /// Never reused, and new at creation and at every reset: a record that names an earlier life matches nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LiveId(u64);
+pub struct LiveId(NonZeroU64);
 
 impl LiveId {
     /// A fresh name.
     pub fn fresh() -> Self {
         use core::sync::atomic::{AtomicU64, Ordering};
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+        // 2^64 lives do not happen; the clamp only keeps the type honest.
+        Self(NonZeroU64::new(NEXT.fetch_add(1, Ordering::Relaxed)).unwrap_or(NonZeroU64::MAX))
     }
 }
 
@@ -179,7 +181,8 @@ pub struct Lists {
     pub used: u16,
     /// Which of `lr` must be written to the hardware before the next entry.
     pub dirty: u16,
-    /// The hardware has been running with these since the last fold.
+    /// The hardware has been running with these since the last fold. Whoever changes anything here has
+    /// folded before, so that `enter` has only this to look at.
     pub loaded: bool,
     /// ICH_HCR_EL2 is to be written before the next entry.
     pub hcr_dirty: bool,

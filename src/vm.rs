@@ -11,7 +11,7 @@ use crate::stage2::Stage2;
 use crate::vcpu::{Power, Vcpu, VcpuId, VmId};
 use crate::vdev::pl011::Pl011;
 use crate::vdev::vgic::Vgic;
-use crate::vdev::{Bus, Region};
+use crate::vdev::{Bus, Line, Region};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -42,13 +42,13 @@ impl Slot {
         self.events.fetch_or(events, Ordering::Release);
     }
 
-    /// Takes all messages: one load when there are none.
-    #[inline]
+    /// Takes all messages.
     pub fn take(&self) -> u32 {
-        if self.events.load(Ordering::Relaxed) == 0 { 0 } else { self.events.swap(0, Ordering::Acquire) }
+        self.events.swap(0, Ordering::Acquire)
     }
 
-    /// Whether there are messages.
+    /// Whether there are messages: one load.
+    #[inline]
     pub fn has_mail(&self) -> bool {
         self.events.load(Ordering::Relaxed) != 0
     }
@@ -64,11 +64,17 @@ pub enum Reason {
     /// Every vCPU is off: nothing can ever run again.
     AllOff,
     /// An abort whose vector is where it aborted: the guest would fault for ever.
-    FaultLoop,
+    FaultLoop {
+        /// Where it aborts.
+        ipa: GuestPhysAddr,
+    },
     /// A system error (SError) came while it ran.
     SystemError,
     /// An exit that no guest should be able to cause.
-    Unexpected(crate::exit::Exit),
+    Unexpected {
+        /// ESR_EL2.
+        esr: u64,
+    },
 }
 
 impl Reason {
@@ -83,9 +89,9 @@ impl Reason {
             Self::PoweredOff => "powered off",
             Self::Reset => "asked for a reset",
             Self::AllOff => "all its vCPUs are off",
-            Self::FaultLoop => "its abort vector aborts: it would fault for ever",
+            Self::FaultLoop { .. } => "its abort vector aborts: it would fault for ever",
             Self::SystemError => "a system error (SError) came while it ran",
-            Self::Unexpected(_) => "an exit that no guest should be able to cause",
+            Self::Unexpected { .. } => "an exit that no guest should be able to cause",
         }
     }
 }
@@ -124,8 +130,10 @@ pub struct Vm {
     pub stage2: Mutex<Stage2>,
     /// Its devices apart from the interrupt controller.
     pub bus: Bus,
-    /// Its serial port, which is on the bus too.
+    /// Its serial port, which the run loop reaches by a way of its own; the bus knows it for reports.
     pub uart: Arc<Mutex<Pl011>>,
+    /// The serial port's interrupt.
+    pub uart_line: Line,
     /// Its interrupt controller.
     pub vgic: Vgic,
     /// ID registers as it reads them.
@@ -157,6 +165,7 @@ impl Vm {
             stage2: Mutex::new(parts.stage2),
             bus: parts.bus,
             uart: parts.uart,
+            uart_line: Line::new(crate::map::UART_SPI),
             vgic: parts.vgic,
             ids: parts.ids,
             mpidrs,

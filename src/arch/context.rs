@@ -11,27 +11,36 @@ use alloc::sync::Arc;
 use spin::Mutex;
 
 macro_rules! el1 {
-    ($($variant:ident $name:literal;)*) => {
+    (last $last:ident $last_name:literal; $($variant:ident $name:literal;)*) => {
         fn save_el1(vcpu: &mut Vcpu) {
             $(vcpu.el1.set(El1::$variant, read!($name));)*
+            vcpu.el1.set(El1::$last, read!($last_name));
         }
         fn load_el1(vcpu: &Vcpu) {
             $(write!($name, vcpu.el1.get(El1::$variant));)*
+            super::isb();
+            write!($last_name, vcpu.el1.get(El1::$last));
         }
         /// One EL1 register of the resident vCPU.
         pub(super) fn read_el1(reg: El1) -> u64 {
-            match reg { $(El1::$variant => read!($name),)* _ => 0 }
+            match reg { $(El1::$variant => read!($name),)* El1::$last => read!($last_name), El1::Actlr => 0 }
         }
         /// Sets one EL1 register of the resident vCPU.
         pub(super) fn write_el1(reg: El1, value: u64) {
-            match reg { $(El1::$variant => write!($name, value),)* _ => {} }
+            match reg {
+                $(El1::$variant => write!($name, value),)*
+                El1::$last => write!($last_name, value),
+                El1::Actlr => {}
+            }
         }
     };
 }
 
-// ACTLR_EL1 traps (HCR_EL2.TACR): it never holds a guest's value.
+// ACTLR_EL1 traps (HCR_EL2.TACR): it never holds a guest's value. TCR_EL1 comes last: until then its EPD bits
+// keep the MMU from walking one guest's tables under another's SCTLR_EL1.
 el1! {
-    Cpacr "CPACR_EL1"; Ttbr0 "TTBR0_EL1"; Ttbr1 "TTBR1_EL1"; Tcr "TCR_EL1"; Mair "MAIR_EL1"; Amair "AMAIR_EL1";
+    last Tcr "TCR_EL1";
+    Cpacr "CPACR_EL1"; Ttbr0 "TTBR0_EL1"; Ttbr1 "TTBR1_EL1"; Mair "MAIR_EL1"; Amair "AMAIR_EL1";
     Sctlr "SCTLR_EL1"; Vbar "VBAR_EL1"; Esr "ESR_EL1"; Far "FAR_EL1"; Afsr0 "AFSR0_EL1"; Afsr1 "AFSR1_EL1";
     Elr "ELR_EL1"; Spsr "SPSR_EL1"; Sp0 "SP_EL0"; Sp1 "SP_EL1"; Tpidr0 "TPIDR_EL0"; Tpidrro0 "TPIDRRO_EL0";
     Tpidr1 "TPIDR_EL1"; ContextIdr "CONTEXTIDR_EL1"; Par "PAR_EL1"; Csselr "CSSELR_EL1"; Cntkctl "CNTKCTL_EL1";
@@ -114,16 +123,6 @@ impl Resident {
             // SAFETY: the area is ours while locked, and the trap that would come back to us is off.
             unsafe { __fp_load(&*vcpu.fp.lock()) };
             self.fp = Some((vcpu.live, vcpu.fp.clone()));
-        }
-    }
-
-    /// Writes `vcpu`'s FP registers back if they are here, so that another CPU may load them.
-    pub(super) fn surrender_fp(&mut self, vcpu: &Vcpu) {
-        if self.owns_fp(vcpu) {
-            write!("CPTR_EL2", cptr::FP_ON);
-            super::isb();
-            self.release_fp();
-            write!("CPTR_EL2", cptr::FP_OFF);
         }
     }
 

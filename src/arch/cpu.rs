@@ -5,7 +5,7 @@ use super::gic::v3::Gic;
 use super::sys::{op, read, write};
 use super::{cache, smc, timer, uart};
 use crate::addr::{GuestPhysAddr, HostRange};
-use crate::exit::{self, Exit, ec};
+use crate::exit::{self, Abort, Exit, Mmio};
 use crate::fdt::Conduit;
 use crate::machine::{IntId, Machine, Ticks};
 use crate::stage2::Flush;
@@ -51,16 +51,32 @@ impl Cpu {
     }
 
     /// Decodes what ESR_EL2 says of a synchronous exception from a guest.
-    #[inline]
-    fn syndrome() -> Option<Exit> {
+    #[inline(always)]
+    fn syndrome() -> Exit {
         let esr = read!("ESR_EL2");
-        if !exit::is_abort(esr) {
-            return Some(exit::decode(esr, 0, GuestPhysAddr::at(0)));
+        if exit::is_device_access(esr) {
+            let far = read!("FAR_EL2");
+            return Exit::Mmio(Mmio { abort: Abort { ipa: Self::fault_address(far), far, esr } });
         }
+        if exit::is_abort(esr) { Self::abort(esr) } else { exit::decode(esr, 0, GuestPhysAddr::at(0)) }
+    }
+
+    /// HPFAR_EL2 has the page, FAR_EL2 the offset in it.
+    #[inline(always)]
+    fn fault_address(far: u64) -> GuestPhysAddr {
+        GuestPhysAddr::at((read!("HPFAR_EL2") & 0xfff_ffff_fff0) << 8 | far & 0xfff)
+    }
+
+    #[cold]
+    fn abort(esr: u64) -> Exit {
         let far = read!("FAR_EL2");
-        let page =
-            if exit::needs_walk(esr) { Self::walk(far)? } else { (read!("HPFAR_EL2") & 0xff_ffff_fff0) << 8 };
-        Some(exit::decode(esr, far, GuestPhysAddr::at(page | far & 0xfff)))
+        if !exit::needs_walk(esr) {
+            return exit::decode(esr, far, Self::fault_address(far));
+        }
+        match Self::walk(far) {
+            Some(page) => exit::decode(esr, far, GuestPhysAddr::at(page | far & 0xfff)),
+            None => Exit::Again,
+        }
     }
 
     /// The page that Stage 1 of the resident guest maps `va` to. `None` if it no longer maps it: the guest
@@ -78,13 +94,16 @@ impl Cpu {
 }
 
 impl Machine for Cpu {
-    #[inline]
+    #[inline(always)]
     fn enter(&mut self, vcpu: &mut Vcpu) -> Exit {
-        if !self.resident.is(vcpu) {
-            self.gic.load_all(vcpu);
-            self.resident.load(vcpu);
-        } else if vcpu.lists.dirty != 0 || vcpu.lists.hcr_dirty || !vcpu.lists.loaded {
-            self.gic.load_lists(&mut vcpu.lists);
+        // Loaded lists are those of a vCPU that is resident: `put` folds them.
+        if !vcpu.lists.loaded {
+            if self.resident.is(vcpu) {
+                self.gic.load_lists(&mut vcpu.lists);
+            } else {
+                self.gic.load_all(vcpu);
+                self.resident.load(vcpu);
+            }
         }
         if self.hcr != vcpu.hcr {
             self.hcr = vcpu.hcr;
@@ -94,13 +113,11 @@ impl Machine for Cpu {
             // SAFETY: `regs` is the guest's and ours alone; all other state that the guest can reach is its
             // own (Stage 2, traps and EL1 registers were loaded above), and it comes back by our vectors.
             match unsafe { __enter_guest(&raw mut vcpu.regs) } {
-                SYNCHRONOUS => {
-                    if read!("ESR_EL2") >> 26 & 0x3f == u64::from(ec::FP) {
-                        self.resident.take_fp(vcpu);
-                    } else if let Some(exit) = Self::syndrome() {
-                        return exit;
-                    }
-                }
+                SYNCHRONOUS => match Self::syndrome() {
+                    Exit::Fp => self.resident.take_fp(vcpu),
+                    Exit::Again => {}
+                    exit => return exit,
+                },
                 IRQ | FIQ => return Exit::Irq,
                 _ => return Exit::SError,
             }
@@ -112,14 +129,14 @@ impl Machine for Cpu {
             self.gic.save_all(vcpu);
             self.resident.save(vcpu);
         }
-        self.resident.surrender_fp(vcpu);
+        // FP registers stay: whoever uses them next writes them back. vCPUs do not leave their CPU.
         // A system error that is still on its way is this vCPU's (DESIGN 5).
         op!("dsb sy");
     }
 
-    #[inline]
+    #[inline(always)]
     fn fold(&mut self, vcpu: &mut Vcpu) {
-        if vcpu.lists.loaded && self.resident.is(vcpu) {
+        if vcpu.lists.loaded {
             self.gic.fold_lists(&mut vcpu.lists);
         }
     }
@@ -128,6 +145,11 @@ impl Machine for Cpu {
         if self.resident.is(vcpu) {
             Resident::save_timer(vcpu);
         }
+    }
+
+    fn timer_line(&mut self, vcpu: &Vcpu) -> bool {
+        use crate::vcpu::timer_ctl::{ENABLE, IMASK, ISTATUS};
+        self.resident.is(vcpu) && read!("CNTV_CTL_EL0") & (ENABLE | IMASK | ISTATUS) == ENABLE | ISTATUS
     }
 
     fn el1(&mut self, vcpu: &Vcpu, reg: El1) -> u64 {
@@ -166,9 +188,12 @@ impl Machine for Cpu {
     }
 
     fn idle(&mut self) {
-        // Interrupts are masked at EL2; WFI wakes for them all the same (Arm ARM D1.6.1).
+        // Interrupts are masked at EL2; WFI wakes for them all the same (Arm ARM D1.6.1). Not for what list
+        // registers of a blocked vCPU still hold of what the vGIC took out meanwhile.
+        let presented = self.gic.silence();
         op!("dsb sy");
         op!("wfi");
+        self.gic.present(presented);
     }
 
     fn kick(&mut self, cpu: CpuId) {

@@ -26,8 +26,6 @@ pub mod hcr {
     pub const BSU_IS: u64 = 1 << 10;
     /// WFI traps.
     pub const TWI: u64 = 1 << 13;
-    /// WFE traps.
-    pub const TWE: u64 = 1 << 14;
     /// ID registers of group 3 trap.
     pub const TID3: u64 = 1 << 18;
     /// SMC traps.
@@ -38,8 +36,6 @@ pub mod hcr {
     pub const TACR: u64 = 1 << 21;
     /// Set/way maintenance traps.
     pub const TSW: u64 = 1 << 22;
-    /// Writes of the Stage 1 registers trap.
-    pub const TVM: u64 = 1 << 26;
     /// LORegion registers trap.
     pub const TLOR: u64 = 1 << 35;
     /// RAS error record registers trap.

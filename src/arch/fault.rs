@@ -75,7 +75,7 @@ impl fmt::Display for Place {
 
 /// Follows the chain of frame records while it climbs and stays inside the image's stacks.
 fn backtrace(mut fp: u64) {
-    use crate::addr::{Address, HostPhysAddr};
+    use crate::addr::HostPhysAddr;
     let image = super::image();
     for _ in 0..32 {
         if fp & 7 != 0

@@ -5,6 +5,7 @@ use super::gic::v3;
 use super::sys::read;
 use super::{cpu::Cpu, el2, fault, mmu, timer, uart};
 use crate::addr::{Address, HostRange};
+use crate::board::Board;
 use crate::fdt::{self, Gic, Platform};
 use crate::problem;
 use crate::problem::Problem;
@@ -62,6 +63,16 @@ pub fn open_console(platform: &Platform<'_>) -> bool {
     fault::set_conduit(platform.psci.map(|psci| psci.conduit));
     // SAFETY: the tree gives the port's address, and `enable_mmu` maps it as device memory.
     platform.uart.as_ref().is_some_and(|uart| unsafe { uart::open(uart) })
+}
+
+/// Instead of [`open_console`], where the tree is of no use: what the board is known to have.
+pub fn open_fallback(board: Option<&Board>) {
+    let Some(board) = board else { return };
+    fault::set_conduit(board.conduit);
+    if let Some(base) = board.early_pl011 {
+        // SAFETY: the board's table gives the port's address, and the MMU stays off: nothing starts now.
+        unsafe { uart::open_pl011(base) };
+    }
 }
 
 /// Turns the machine off through the firmware, at whatever exception level we are.
@@ -159,6 +170,11 @@ pub fn cpu(platform: &Platform<'_>) -> Result<Cpu, Problem> {
     }
     uart::start();
     let mut entropy = Entropy::default();
+    for _ in 0..4 {
+        if let Some(random) = rndr() {
+            entropy.seed(&random.to_le_bytes());
+        }
+    }
     if !platform.rng_seed.is_empty() {
         entropy.seed(platform.rng_seed);
         entropy.seed(&platform.kaslr_seed.unwrap_or(0).to_le_bytes());
@@ -173,6 +189,19 @@ pub fn cpu(platform: &Platform<'_>) -> Result<Cpu, Problem> {
         affinities: platform.cpus.iter().map(|cpu| cpu.affinity).collect(),
         entropy,
     })
+}
+
+/// 64 bits of the CPU's own random number generator, where it has one (FEAT_RNG) and that delivers.
+fn rndr() -> Option<u64> {
+    if read!("ID_AA64ISAR0_EL1") >> 60 == 0 {
+        return None;
+    }
+    let (value, failed): (u64, u64);
+    // SAFETY: RNDR (S3_3_C2_C4_0) exists as just checked, and touches no memory; it sets Z when it failed.
+    unsafe {
+        core::arch::asm!("mrs {}, S3_3_C2_C4_0", "cset {}, eq", out(reg) value, out(reg) failed, options(nomem, nostack));
+    }
+    (failed == 0).then_some(value)
 }
 
 impl Cpu {

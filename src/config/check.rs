@@ -46,9 +46,14 @@ pub fn check(vms: &[VmConfig<'_>], host: Option<&HostFacts>) -> Result<Vec<Probl
     Ok(warnings)
 }
 
+/// Whether a VM may be called so.
+pub(super) fn is_name(name: &str) -> bool {
+    let fine = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(fine)
+}
+
 fn name(vm: &VmConfig<'_>, before: &[VmConfig<'_>]) -> Result<(), Problem> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if vm.name.is_empty() || vm.name.len() > MAX_NAME || !vm.name.chars().all(fine) {
+    if !is_name(&vm.name) {
         return Err(problem!("E0301", ("{} name", vm.place); ("\"{}\" is no name for a VM", vm.name);
             ("Use 1 to {MAX_NAME} letters, digits, - and _")));
     }

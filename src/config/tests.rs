@@ -110,6 +110,19 @@ fn a_bundle_reads_back_as_what_went_in() {
 }
 
 #[test]
+fn files_in_a_bundle_are_aligned() {
+    let image = kernel(1000, MIB, 0);
+    for name in ["a", "alpha", "a-name-as-long-as-names-may-be-"] {
+        let packed = bundle::write(&[vm(name, &image, Some(b"070701 and more"))]).unwrap();
+        let vms = bundle::read(&packed).unwrap();
+        for data in [vms[0].kernel, vms[0].initrd.unwrap()] {
+            let offset = data.as_ptr().addr() - packed.as_ptr().addr();
+            assert!(offset.is_multiple_of(64), "{name}: {offset}");
+        }
+    }
+}
+
+#[test]
 fn cpio_lists_our_bundle_and_we_read_its() {
     let image = kernel(5000, MIB, 0);
     let archive = cpio();
@@ -348,6 +361,7 @@ fn every_code_is_explained() {
         include_str!("../fdt/read.rs"),
         include_str!("../fdt/tree.rs"),
         include_str!("bundle/mod.rs"),
+        include_str!("bundle/newc.rs"),
         include_str!("bundle/tree.rs"),
         include_str!("bundle/write.rs"),
         include_str!("check.rs"),

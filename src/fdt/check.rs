@@ -12,15 +12,15 @@ use crate::problem::Problem;
 /// Nodes within nodes; real trees stay below 12.
 pub(super) const MAX_DEPTH: usize = 32;
 
-const MAGIC: u32 = 0xd00d_feed;
-const HEADER_SIZE: usize = 40;
+pub(super) const MAGIC: u32 = 0xd00d_feed;
+pub(super) const HEADER_SIZE: usize = 40;
 const SIZE_DT_STRUCT: usize = 36;
 
-const BEGIN_NODE: u32 = 1;
-const END_NODE: u32 = 2;
-const PROP: u32 = 3;
+pub(super) const BEGIN_NODE: u32 = 1;
+pub(super) const END_NODE: u32 = 2;
+pub(super) const PROP: u32 = 3;
 const NOP: u32 = 4;
-const END: u32 = 9;
+pub(super) const END: u32 = 9;
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     let four = bytes.get(at..at.checked_add(4)?)?;

@@ -5,6 +5,7 @@
 //! one is a [`Problem`], never a panic: `dtoolkit` checks the structure, then the `fdt` crate walks it.
 
 mod check;
+mod flat;
 pub mod guest;
 mod read;
 #[cfg(test)]
@@ -12,6 +13,7 @@ pub(crate) mod tests;
 mod tree;
 
 pub use check::{squeeze, total_size};
+pub(crate) use flat::Flat;
 
 use crate::addr::{Address, HostPhysAddr, HostRange, PAGE_SIZE};
 use crate::machine::IntId;

@@ -4,12 +4,12 @@
 
 use super::{CpuLoop, Next};
 use crate::addr::GuestPhysAddr;
-use crate::exit::SysReg;
+use crate::exit::{Exit, SysReg, Trap, ec};
 use crate::inject::Fault;
 use crate::machine::Machine;
 use crate::psci::{Entry, Request, affinity_state, status};
 use crate::smccc::{self, Call};
-use crate::sysreg::{self, Action, Identity, Sgi, timer};
+use crate::sysreg::{self, Action, Identity, Sgi, timer, timer::TimerReg};
 use crate::vcpu::{El1, Power, Vcpu};
 use crate::vdev::vgic::SgiGroup;
 use crate::vm::{Reason, Vm};
@@ -22,9 +22,20 @@ const SCTLR_CACHED: u64 = 1 | 1 << 2;
 
 impl<'w, M: Machine> CpuLoop<'w, M> {
     /// HVC or SMC; the PC is past it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn call(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, immediate: u16) -> Next {
         match smccc::decode(&vcpu.regs, immediate) {
+            Call::Value(value) => {
+                smccc::answer(&mut vcpu.regs, value);
+                Next::Resume
+            }
+            rarer => self.serve(vm, vcpu, rarer),
+        }
+    }
+
+    #[inline(never)]
+    fn serve(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, call: Call) -> Next {
+        match call {
             Call::Value(value) => {
                 smccc::answer(&mut vcpu.regs, value);
                 Next::Resume
@@ -93,8 +104,28 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
     }
 
-    /// A trapped MSR, MRS or system instruction.
+    /// A trapped MSR, MRS or system instruction. ID registers, which kernels read by the hundred, go first.
+    #[inline(always)]
     pub(super) fn sysreg(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, access: SysReg) -> Next {
+        if access.read
+            && let Some((crm, op2)) = sysreg::id_register(access.reg)
+        {
+            vcpu.regs.set_x(access.rt, vm.ids.get(crm, op2));
+            vcpu.regs.skip(4);
+            return Next::Resume;
+        }
+        if sysreg::sends_sgi1(access.reg, access.read)
+            && let Some(raised) = vm.vgic.own_sgi(vcpu.id, vcpu.regs.x(access.rt))
+        {
+            vcpu.regs.skip(4);
+            self.sync_raised(vm, vcpu, raised);
+            return Next::Resume;
+        }
+        self.other_sysreg(vm, vcpu, access)
+    }
+
+    #[inline(never)]
+    fn other_sysreg(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, access: SysReg) -> Next {
         let value = match sysreg::lookup(access.reg, access.read) {
             Action::Id(crm, op2) => vm.ids.get(crm, op2),
             Action::Value(value) => value,
@@ -124,7 +155,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             Action::IccSre => 7,
             Action::Icc => match self.interface(vm, vcpu, access) {
                 Some(value) => value,
-                None => return Next::Inject(Fault::Undefined { long: true }),
+                None => return self.inject(vcpu, Fault::Undefined { long: true }),
             },
             Action::SetWay => {
                 if !self.set_way(vm, vcpu) {
@@ -139,12 +170,49 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 }
                 value
             }
-            Action::Undefined => return Next::Inject(Fault::Undefined { long: true }),
+            Action::Undefined => return self.inject(vcpu, Fault::Undefined { long: true }),
         };
         if access.read {
             vcpu.regs.set_x(access.rt, value);
         }
         vcpu.regs.skip(4);
+        Next::Resume
+    }
+
+    /// A trapped CP15 access from AArch32 EL0: its physical timer, if EL1 lets it (CNTKCTL_EL1 traps to EL1
+    /// first). The condition holds. ISS: Arm ARM D24.2.40, MCR or MRC and MCRR or MRRC.
+    pub(super) fn cp15(&mut self, vm: &Vm, vcpu: &mut Vcpu, trap: Trap) -> Next {
+        let field = |lsb: u32, mask: u64| (trap.esr >> lsb & mask) as u8;
+        let (read, crm, rt, double) =
+            (trap.esr & 1 != 0, field(1, 15), field(5, 31), trap.class() == ec::CP15_64);
+        let timer = match (double, crm) {
+            (true, 14) => match field(16, 15) {
+                0 if read => None,
+                2 => Some(TimerReg::Cval),
+                _ => return self.fault(vcpu, Exit::Undefined(trap)),
+            },
+            (false, 2) if field(10, 15) == 14 && field(14, 7) == 0 => match field(17, 7) {
+                0 => Some(TimerReg::Tval),
+                1 => Some(TimerReg::Ctl),
+                _ => return self.fault(vcpu, Exit::Undefined(trap)),
+            },
+            _ => return self.fault(vcpu, Exit::Undefined(trap)),
+        };
+        let rt2 = field(10, 31);
+        let now = self.machine.now().0.wrapping_sub(vcpu.cntvoff);
+        if read {
+            let value = timer.map_or(now, |reg| timer::read(&vcpu.physical_timer, reg, now));
+            vcpu.regs.set_x(rt, value & 0xffff_ffff);
+            if double {
+                vcpu.regs.set_x(rt2, value >> 32);
+            }
+        } else if let Some(reg) = timer {
+            let low = vcpu.regs.x(rt) & 0xffff_ffff;
+            let value = if double { vcpu.regs.x(rt2) << 32 | low } else { low };
+            timer::write(&mut vcpu.physical_timer, reg, value, now);
+            self.physical_timer_changed(vm, vcpu);
+        }
+        vcpu.regs.skip(trap.instruction_bytes());
         Next::Resume
     }
 

@@ -6,28 +6,42 @@ use super::{CpuLoop, Next};
 use crate::addr::{Address, GuestPhysAddr};
 use crate::exit::{Abort, Exit, Mmio, Trap};
 use crate::inject::{self, Fault};
-use crate::machine::{Machine, Ticks};
+use crate::machine::{Machine, Ticks, ppi};
+use crate::map;
 use crate::sched::Purpose;
 use crate::vcpu::{El1, Vcpu, VcpuId, VmId};
 use crate::vdev::vgic::{Frame, Outcome};
-use crate::vdev::{Access, AccessError, MmioDevice, Region};
+use crate::vdev::{Access, AccessError, Line, Region};
 use crate::vm::{Reason, Vm, event};
 use alloc::sync::Arc;
 
 impl<'w, M: Machine> CpuLoop<'w, M> {
     /// What an exit leads to; whatever can be done at once has been.
+    ///
+    /// Inlined into the loop together with `enter` and the decode, so that an exit is never put together just
+    /// to be taken apart again.
+    #[inline(always)]
     pub(super) fn handle(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, exit: Exit) -> Next {
         match exit {
+            Exit::Mmio(mmio) if map::UART.contains(mmio.ipa()) => self.serial(vm, vcpu, mmio),
             Exit::Mmio(mmio) => self.mmio(vm, vcpu, mmio),
             Exit::Hvc(imm) => self.call(vm, vcpu, imm),
             Exit::SysReg(access) => self.sysreg(vm, vcpu, access),
             Exit::Irq => {
-                if self.interrupts(Some(vcpu)) {
+                if self.interrupted(vm, vcpu) {
                     Next::Yield
                 } else {
                     Next::Resume
                 }
             }
+            exit => self.handle_rare(vm, vcpu, exit),
+        }
+    }
+
+    /// The exits that are no part of a busy guest's day.
+    #[inline(never)]
+    fn handle_rare(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, exit: Exit) -> Next {
+        match exit {
             Exit::Wfi(trap) => self.wfi(vm, vcpu, trap),
             Exit::Wfe(trap) => {
                 if condition_fails(vcpu, trap) {
@@ -41,15 +55,23 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 vcpu.regs.skip(4);
                 self.call(vm, vcpu, imm)
             }
-            Exit::DataAbort(abort) | Exit::InstructionAbort(abort) => self.abort(vm, abort, exit),
+            Exit::DataAbort(abort) | Exit::InstructionAbort(abort) => self.abort(vm, vcpu, abort, exit),
+            Exit::Cp15(trap) => {
+                if condition_fails(vcpu, trap) {
+                    return Next::Resume;
+                }
+                self.cp15(vm, vcpu, trap)
+            }
             Exit::Undefined(trap) => {
                 if condition_fails(vcpu, trap) {
                     return Next::Resume;
                 }
-                fault(exit)
+                self.fault(vcpu, exit)
             }
             Exit::SError => Next::Stop(Reason::SystemError),
-            Exit::Unknown(_) => Next::Stop(Reason::Unexpected(exit)),
+            Exit::Fp | Exit::Again => Next::Resume,
+            Exit::Unknown(trap) => Next::Stop(Reason::Unexpected { esr: trap.esr }),
+            Exit::Mmio(_) | Exit::Hvc(_) | Exit::SysReg(_) | Exit::Irq => self.handle(vm, vcpu, exit),
         }
     }
 
@@ -68,115 +90,105 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         if vm.vgic.attention(vcpu.id) {
             self.sync(vm, vcpu);
         }
+        if !vm.vgic.signals(vcpu.id, &vcpu.lists) {
+            return Next::Block;
+        }
+        // It may be the timer's, and taken back since.
+        self.look_at_timer(vm, vcpu);
+        if vm.vgic.attention(vcpu.id) {
+            self.sync(vm, vcpu);
+        }
         if vm.vgic.signals(vcpu.id, &vcpu.lists) { Next::Resume } else { Next::Block }
     }
 
     /// An abort that no device answers: another CPU may be between break and make, else it is the guest's.
-    fn abort(&mut self, vm: &Vm, abort: Abort, exit: Exit) -> Next {
+    #[cold]
+    fn abort(&mut self, vm: &Vm, vcpu: &mut Vcpu, abort: Abort, exit: Exit) -> Next {
         if abort.is_translation() && vm.stage2.lock().translate(abort.ipa).is_some() {
             return Next::Resume;
         }
-        fault(exit)
+        self.fault(vcpu, exit)
     }
 
     /// A load or store where no memory is.
+    #[inline(never)]
     fn mmio(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
-        let outcome = if let Some((region, offset)) = vm.bus.find(mmio.ipa) {
-            self.device(vm, vcpu, &mmio, region, offset)
-        } else if let Some((frame, offset)) = vm.vgic.frame(mmio.ipa) {
+        let outcome = if let Some((frame, offset)) = vm.vgic.frame(mmio.ipa()) {
             match self.vgic(vm, vcpu, &mmio, frame, offset) {
                 Ok(outcome) => outcome,
                 Err(next) => return next,
             }
+        } else if let Some((region, offset)) = vm.bus.find(mmio.ipa()) {
+            let at = Access { offset, size: mmio.size(), now: self.machine.now() };
+            match self.device(vm, vcpu, &mmio, region, at) {
+                // A device's reserved offsets read as zero and ignore writes, as most manuals have it.
+                Err(AccessError::NoRegister) => Ok(0),
+                outcome => outcome,
+            }
         } else {
             Err(AccessError::NoRegister)
         };
-        match outcome {
-            Ok(value) => {
-                if !mmio.write {
-                    vcpu.regs.set_x(mmio.reg, mmio.extend(value));
-                }
-                vcpu.regs.skip(mmio.abort.instruction_bytes());
-                Next::Resume
-            }
-            // A device's reserved offsets read as zero and ignore writes, as most manuals have it.
-            Err(AccessError::NoRegister) if vm.bus.find(mmio.ipa).is_some() => {
-                if !mmio.write {
-                    vcpu.regs.set_x(mmio.reg, 0);
-                }
-                vcpu.regs.skip(mmio.abort.instruction_bytes());
-                Next::Resume
-            }
-            Err(_) => self.abort(vm, mmio.abort, Exit::Mmio(mmio)),
+        self.finish(vm, vcpu, mmio, outcome)
+    }
+
+    /// Ends a load or store with what the device said.
+    #[inline(always)]
+    pub(super) fn finish(
+        &mut self,
+        vm: &Vm,
+        vcpu: &mut Vcpu,
+        mmio: Mmio,
+        outcome: Result<u64, AccessError>,
+    ) -> Next {
+        let Ok(value) = outcome else { return self.abort(vm, vcpu, mmio.abort, Exit::Mmio(mmio)) };
+        if !mmio.is_write() {
+            vcpu.regs.set_x(mmio.reg(), mmio.extend(value));
         }
+        vcpu.regs.skip(mmio.abort.instruction_bytes());
+        Next::Resume
     }
 
     /// An access to a device on the bus.
     #[inline]
     fn device(
         &mut self,
-        vm: &'w Arc<Vm>,
+        vm: &Vm,
         vcpu: &Vcpu,
         mmio: &Mmio,
         region: &Region,
-        offset: u64,
+        at: Access,
     ) -> Result<u64, AccessError> {
-        let at = Access { offset, size: mmio.size, now: self.machine.now() };
         let (result, level, deadline) = {
             let mut device = region.device.lock();
-            let result = if mmio.write {
-                device.write(at, vcpu.regs.x(mmio.reg) & mmio.size.mask()).map(|()| 0)
+            let result = if mmio.is_write() {
+                device.write(at, stored(vcpu, mmio)).map(|()| 0)
             } else {
                 device.read(at)
             };
-            (result, device.irq(), if mmio.write { device.deadline() } else { None })
+            (result, device.irq(), if mmio.is_write() { device.deadline() } else { None })
         };
-        if region.is_console {
-            self.uart_accessed(vm, vcpu.id, mmio.write, level);
-        } else {
-            self.line(vm, Some(vcpu.id), region, level);
-            if mmio.write && region.has_deadline {
-                self.timers.set(Purpose::Device(vm.id, region.index), deadline);
-                self.rearm();
-            }
+        if let Some(line) = &region.line {
+            self.line(vm, Some(vcpu.id), line, level);
+        }
+        if mmio.is_write() && region.has_deadline {
+            self.timers.set(Purpose::Device(vm.id, region.index), deadline);
+            self.rearm();
         }
         result
     }
 
-    /// After an access to the guest's serial port: what it put out goes to the line, what waits comes in.
-    #[inline]
-    fn uart_accessed(&mut self, vm: &'w Arc<Vm>, me: VcpuId, write: bool, mut level: bool) {
-        let shown = self.world.shown().is_some_and(|shown| Arc::ptr_eq(shown, vm));
-        if shown && write {
-            self.console.pump(&mut self.machine, vm);
-            level = vm.uart.lock().irq();
-        }
-        if shown && self.console.has_input() {
-            self.console.type_in(&mut self.machine, vm);
-            level = vm.uart.lock().irq();
-        }
-        if let Some(region) = vm.bus.console() {
-            self.line(vm, Some(me), region, level);
-        }
-    }
-
-    /// Bytes moved to or from a VM's serial port behind its back: its interrupt line may have changed.
-    pub(super) fn uart_changed(&mut self, vm: &Arc<Vm>, me: Option<VcpuId>) {
-        let level = vm.uart.lock().irq();
-        if let Some(region) = vm.bus.console() {
-            self.line(vm, me, region, level);
-        }
-    }
-
     /// A device's interrupt line has this level now.
-    #[inline]
-    fn line(&mut self, vm: &Vm, me: Option<VcpuId>, region: &Region, level: bool) {
-        if let Some(spi) = region.spi
-            && region.level_changed(level)
-        {
-            let kicks = vm.vgic.set_spi(spi, level);
-            self.kick(vm, me, kicks);
+    #[inline(always)]
+    pub(super) fn line(&mut self, vm: &Vm, me: Option<VcpuId>, line: &Line, level: bool) {
+        if line.changed(level) {
+            self.line_changed(vm, me, line.spi, level);
         }
+    }
+
+    #[inline(never)]
+    fn line_changed(&mut self, vm: &Vm, me: Option<VcpuId>, spi: u16, level: bool) {
+        let kicks = vm.vgic.set_spi(spi, level);
+        self.kick(vm, me, kicks);
     }
 
     /// A device's own deadline has come.
@@ -189,8 +201,19 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             device.advance(self.machine.now());
             (device.irq(), device.deadline())
         };
-        self.line(vm, None, region, level);
+        if let Some(line) = &region.line {
+            self.line(vm, None, line, level);
+        }
         self.timers.set(Purpose::Device(vm.id, n), deadline.filter(|_| !level));
+    }
+
+    /// The virtual timer's interrupt is a level: if the guest set its timer anew before it took the interrupt,
+    /// there is none. Looked at where a guest could tell.
+    fn look_at_timer(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+        if !self.machine.timer_line(vcpu) {
+            let kicks = vm.vgic.retract_linked(vcpu.id, ppi::VIRTUAL_TIMER);
+            self.kick(vm, Some(vcpu.id), kicks);
+        }
     }
 
     /// An access to the interrupt controller.
@@ -203,9 +226,12 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         frame: Frame,
         offset: u64,
     ) -> Result<Result<u64, AccessError>, Next> {
-        let write = mmio.write.then(|| vcpu.regs.x(mmio.reg) & mmio.size.mask());
+        let write = mmio.is_write().then(|| stored(vcpu, mmio));
+        if frame == Frame::GicrSgi(vcpu.id) && write.is_none() {
+            self.look_at_timer(vm, vcpu);
+        }
         for _ in 0..3 {
-            match vm.vgic.access(vcpu.id, frame, offset, mmio.size, write, &mut vcpu.lists) {
+            match vm.vgic.access(vcpu.id, frame, offset, mmio.size(), write, &mut vcpu.lists) {
                 Outcome::Done(value, kicks) => {
                     self.kick(vm, Some(vcpu.id), kicks);
                     return Ok(Ok(value));
@@ -226,18 +252,29 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         Err(Next::Resume)
     }
 
-    /// Gives the guest an exception. Some reason to stop it if that can only go round in circles.
+    /// Gives the guest the exception that the architecture has for an exit that nothing serves.
     #[cold]
-    pub(super) fn inject(&mut self, vcpu: &mut Vcpu, fault: Fault) -> Option<Reason> {
+    pub(super) fn fault(&mut self, vcpu: &mut Vcpu, exit: Exit) -> Next {
+        let Some(fault) = Fault::for_exit(&exit) else { return Next::Resume };
+        let at = vcpu.regs.pc;
+        let next = self.inject(vcpu, fault);
+        // A fetch that aborts at the very vector that its abort leads to never gets anywhere.
+        match exit {
+            Exit::InstructionAbort(abort) if vcpu.regs.pc == at => {
+                Next::Stop(Reason::FaultLoop { ipa: abort.ipa })
+            }
+            _ => next,
+        }
+    }
+
+    /// Gives the guest an exception.
+    #[cold]
+    pub(super) fn inject(&mut self, vcpu: &mut Vcpu, fault: Fault) -> Next {
         let view = inject::El1View {
             sctlr: self.machine.el1(vcpu, El1::Sctlr),
             vbar: self.machine.el1(vcpu, El1::Vbar),
         };
         let delivery = inject::deliver(fault, vcpu.regs.pc, vcpu.regs.pstate, &view);
-        // A fetch that aborts at the very vector that its abort leads to never gets anywhere.
-        if matches!(fault, Fault::InstructionAbort { .. }) && delivery.pc == vcpu.regs.pc {
-            return Some(Reason::FaultLoop);
-        }
         self.machine.set_el1(vcpu, El1::Elr, delivery.elr);
         self.machine.set_el1(vcpu, El1::Spsr, delivery.spsr);
         self.machine.set_el1(vcpu, El1::Esr, delivery.esr);
@@ -246,7 +283,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         vcpu.regs.pc = delivery.pc;
         vcpu.regs.pstate = delivery.pstate;
-        None
+        Next::Resume
     }
 
     /// The emulated physical timer was written, or its time may have come.
@@ -254,7 +291,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let now = self.machine.now();
         let guest_now = now.0.wrapping_sub(vcpu.cntvoff);
         let fires = vcpu.physical_timer.fires(guest_now);
-        let kicks = vm.vgic.set_ppi(vcpu.id, crate::machine::ppi::PHYSICAL_TIMER, fires);
+        let kicks = vm.vgic.set_ppi(vcpu.id, ppi::PHYSICAL_TIMER, fires);
         self.kick(vm, Some(vcpu.id), kicks);
         let due = vcpu.physical_timer.due().filter(|_| !fires);
         self.timers.set(Purpose::Vcpu(vm.id, vcpu.id), due.map(|at| Ticks(at.wrapping_add(vcpu.cntvoff))));
@@ -274,9 +311,10 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 }
 
-/// What the architecture has for an exit that nothing serves.
-fn fault(exit: Exit) -> Next {
-    Fault::for_exit(&exit).map_or(Next::Stop(Reason::Unexpected(exit)), Next::Inject)
+/// What a store stores.
+#[inline(always)]
+pub(super) fn stored(vcpu: &Vcpu, mmio: &Mmio) -> u64 {
+    vcpu.regs.x(mmio.reg()) & mmio.size().mask()
 }
 
 /// Skips a trapped AArch32 instruction whose condition fails: it was no more than a NOP.

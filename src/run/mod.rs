@@ -8,28 +8,30 @@
 //! | `mod.rs` | the loop, interrupts, blocking and waking |
 //! | `exits.rs` | `handle(exit) -> Next` |
 //! | `calls.rs` | what PSCI and the other calls do |
+//! | `serial.rs` | a guest's serial port and the line behind it |
 //! | `report.rs` | what people read when a VM stops or stays silent |
 
 mod calls;
 mod exits;
 mod report;
+mod serial;
 #[cfg(test)]
 mod tests;
 
 use crate::console::Console;
-use crate::inject::Fault;
 use crate::machine::{IntId, Machine, Ticks, ppi};
 use crate::sched::{Purpose, RunQueue, SLICE_MS, Timers};
 use crate::vcpu::{CpuId, Power, Vcpu, VcpuId, VmId};
-use crate::vdev::vgic::Kicks;
+use crate::vdev::vgic::{Kicks, Raised};
 use crate::vm::{Reason, Vm, event};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use spin::Mutex;
 
-/// What the loop does after an exit.
+/// What the loop does after an exit. Small enough for two registers: an exception for the guest has been
+/// delivered by the handler itself ([`inject::deliver`](crate::inject::deliver) computes it).
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// Enter again.
@@ -38,8 +40,6 @@ pub enum Next {
     Yield,
     /// Wait for an interrupt.
     Block,
-    /// Give the guest an exception, then enter again.
-    Inject(Fault),
     /// The vCPU went off.
     Off,
     /// The VM ends.
@@ -52,6 +52,8 @@ pub struct World {
     queues: Vec<Mutex<RunQueue<Box<Vcpu>>>>,
     /// VMs that have not stopped.
     running: AtomicUsize,
+    /// The VM whose screen the console shows.
+    shown: AtomicU16,
 }
 
 impl World {
@@ -59,7 +61,8 @@ impl World {
     pub fn new(vms: Vec<Arc<Vm>>, cpus: usize) -> Self {
         let vcpus = vms.iter().map(|vm| vm.slots().count()).sum();
         let running = AtomicUsize::new(vms.len());
-        Self { vms, queues: (0..cpus).map(|_| Mutex::new(RunQueue::new(vcpus))).collect(), running }
+        let queues = (0..cpus).map(|_| Mutex::new(RunQueue::new(vcpus))).collect();
+        Self { vms, queues, running, shown: AtomicU16::new(0) }
     }
 
     /// A VM by its place.
@@ -75,7 +78,20 @@ impl World {
 
     /// The VM whose screen the console shows.
     pub fn shown(&self) -> Option<&Arc<Vm>> {
-        self.vms.iter().find(|vm| !vm.is_stopping()).or(self.vms.first())
+        self.vm(VmId(self.shown.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the console shows this VM's screen.
+    #[inline(always)]
+    pub fn is_shown(&self, vm: &Vm) -> bool {
+        self.shown.load(Ordering::Relaxed) == vm.id.0
+    }
+
+    /// Shows the first VM that still runs, if there is one.
+    fn show_another(&self) {
+        if let Some(next) = self.vms.iter().find(|vm| !vm.is_stopping()) {
+            self.shown.store(next.id.0, Ordering::Relaxed);
+        }
     }
 
     /// The first VM that did not end as its guest wanted, and why.
@@ -213,22 +229,21 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             vcpu.reset(entry, x0);
             vm.vgic.reset_cpu(vcpu.id, &mut vcpu.lists);
         }
+        let attention = vm.vgic.attention_flag(vcpu.id);
         loop {
-            let mail = slot.take();
-            if mail != 0 && self.read_mail(vm, vcpu, mail) {
+            if slot.has_mail() && self.read_mail(vm, vcpu, slot.take()) {
                 return Stint::Off;
             }
-            if vm.vgic.attention(vcpu.id) {
+            if attention.load(Ordering::Acquire) {
                 self.sync(vm, vcpu);
             }
             let exit = self.machine.enter(vcpu);
-            match self.handle(vm, vcpu, exit) {
+            let next = self.handle(vm, vcpu, exit);
+            if next == Next::Resume {
+                continue;
+            }
+            match next {
                 Next::Resume => {}
-                Next::Inject(fault) => {
-                    if let Some(reason) = self.inject(vcpu, fault) {
-                        self.stop(vm, vcpu, reason);
-                    }
-                }
                 Next::Yield => return Stint::Yielded,
                 Next::Block => return Stint::Blocked,
                 Next::Off => return Stint::Off,
@@ -250,11 +265,19 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// Takes back what the guest did with its list registers, and fills them anew.
-    #[inline]
+    #[inline(always)]
     pub(super) fn sync(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+        self.sync_raised(vm, vcpu, Raised::NOTHING);
+    }
+
+    /// The same, once something has been raised for `vcpu`.
+    #[inline(never)]
+    pub(super) fn sync_raised(&mut self, vm: &Vm, vcpu: &mut Vcpu, raised: Raised) {
         self.machine.fold(vcpu);
-        let kicks = vm.vgic.sync(vcpu.id, &mut vcpu.lists);
-        self.kick(vm, Some(vcpu.id), kicks);
+        let others = vm.vgic.sync_raised(vcpu.id, &mut vcpu.lists, raised);
+        if !others.is_empty() {
+            self.wake_all(vm, others);
+        }
     }
 
     /// Waits for something to run with the blocked `vcpu` still resident; false if another vCPU is to run here.
@@ -293,40 +316,56 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         self.slice_end = None;
         self.rearm();
         self.machine.idle();
-        self.interrupts(vcpu);
+        if let Some(id) = self.machine.irq_ack() {
+            self.interrupt(id, vcpu);
+        }
     }
 
-    /// Takes all pending physical interrupts; true if the running vCPU's slice is over.
-    fn interrupts(&mut self, mut vcpu: Option<&mut Vcpu>) -> bool {
-        let mut slice_over = false;
-        while let Some(id) = self.machine.irq_ack() {
-            match id {
-                ppi::VIRTUAL_TIMER => {
-                    let deliver = vcpu.as_deref().is_some_and(|vcpu| self.virtual_timer(vcpu, id));
-                    self.machine.irq_done(id, deliver);
-                }
-                ppi::HYP_TIMER => {
-                    self.machine.irq_done(id, false);
-                    slice_over |= self.timer_expired(vcpu.as_deref());
-                }
-                ppi::MAINTENANCE => {
-                    // The vGIC asked to hear of this moment: list registers ran low, or an end of interrupt had none.
-                    self.machine.irq_done(id, false);
-                    if let Some(vcpu) = vcpu.as_deref_mut()
-                        && let Some(vm) = self.world.vm(vcpu.vm)
-                    {
-                        self.sync(vm, vcpu);
-                    }
-                }
-                _ => {
-                    if Some(id) == self.machine.console_irq() {
-                        self.console_interrupt();
-                    }
-                    self.machine.irq_done(id, false);
+    /// The running vCPU was left for a physical interrupt; true if its slice is over.
+    ///
+    /// Takes one: if there are more, the next entry ends at once.
+    #[inline(always)]
+    fn interrupted(&mut self, vm: &Vm, vcpu: &mut Vcpu) -> bool {
+        match self.machine.irq_ack() {
+            Some(id @ ppi::VIRTUAL_TIMER) => {
+                self.machine.irq_done(id, true);
+                self.sync_raised(vm, vcpu, Raised::linked(id));
+                false
+            }
+            Some(id) => self.interrupt(id, Some(vcpu)),
+            None => false,
+        }
+    }
+
+    /// Handles an acknowledged interrupt; true if the running vCPU's slice is over.
+    #[inline(never)]
+    fn interrupt(&mut self, id: IntId, vcpu: Option<&mut Vcpu>) -> bool {
+        match id {
+            ppi::VIRTUAL_TIMER => {
+                let deliver = vcpu.is_some_and(|vcpu| self.virtual_timer(vcpu, id));
+                self.machine.irq_done(id, deliver);
+            }
+            ppi::HYP_TIMER => {
+                self.machine.irq_done(id, false);
+                return self.timer_expired(vcpu.as_deref());
+            }
+            ppi::MAINTENANCE => {
+                // The vGIC asked to hear of this moment: list registers ran low, or an end of interrupt had none.
+                self.machine.irq_done(id, false);
+                if let Some(vcpu) = vcpu
+                    && let Some(vm) = self.world.vm(vcpu.vm)
+                {
+                    self.sync(vm, vcpu);
                 }
             }
+            _ => {
+                if Some(id) == self.machine.console_irq() {
+                    self.console_interrupt();
+                }
+                self.machine.irq_done(id, false);
+            }
         }
-        slice_over
+        false
     }
 
     /// The resident vCPU's virtual timer fired: it is the guest's to end.
@@ -383,22 +422,17 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
     }
 
-    /// Somebody typed, or the line takes bytes again.
-    fn console_interrupt(&mut self) {
-        self.console.receive(&mut self.machine);
-        if let Some(shown) = self.world.shown() {
-            self.console.pump(&mut self.machine, shown);
-            self.console.type_in(&mut self.machine, shown);
-            self.uart_changed(shown, None);
-        }
-    }
-
     /// Wakes the vCPUs that have something new; `me` is running here and looks for itself.
     #[inline]
     fn kick(&mut self, vm: &Vm, me: Option<VcpuId>, kicks: Kicks) {
         if !kicks.is_empty() {
             kicks.filter(|id| Some(*id) != me).for_each(|id| self.wake(vm, id));
         }
+    }
+
+    #[cold]
+    fn wake_all(&mut self, vm: &Vm, kicks: Kicks) {
+        kicks.for_each(|id| self.wake(vm, id));
     }
 
     /// Has a vCPU look at its mailbox: takes it out of its parking slot if it waits there.

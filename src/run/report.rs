@@ -1,6 +1,7 @@
 //! What people read when a VM stops, or stays silent.
 
 use super::CpuLoop;
+use crate::addr::Address;
 use crate::machine::{Machine, Ticks};
 use crate::sched::Purpose;
 use crate::vcpu::{Vcpu, VmId};
@@ -45,8 +46,11 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 let regs = &vcpu.regs;
                 log::error!("vm {}: stopped, vCPU {}: {}", vm.name, vcpu.id.0, reason.as_str());
                 log::error!("  pc {:#x} pstate {:#x}, {}", regs.pc, regs.pstate, Nearest(vm, regs.pc));
-                if let Reason::Unexpected(exit) = reason {
-                    log::error!("  exit {exit:x?}");
+                if let Reason::FaultLoop { ipa } = reason {
+                    log::error!("  ipa {ipa}, {}", Nearest(vm, ipa.raw()));
+                }
+                if let Reason::Unexpected { esr } = reason {
+                    log::error!("  ESR_EL2 {esr:#x}");
                 }
                 for n in (0..31u8).step_by(4) {
                     let row = [n, n + 1, n + 2, n + 3].map(|n| regs.x(n));
@@ -59,6 +63,11 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             self.timers.set(purpose, None);
         }
         self.timers.set(Purpose::Watchdog(vm.id), None);
+        if self.world.is_shown(vm) {
+            // What it said last goes out before another VM's screen comes.
+            self.console.pump(&mut self.machine, &vm.spoke, &mut vm.uart.lock());
+            self.world.show_another();
+        }
         self.world.running.fetch_sub(1, Ordering::AcqRel);
     }
 
@@ -103,7 +112,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         self.watch(vm.id);
         if let Some(shown) = self.world.shown() {
-            self.console.pump(&mut self.machine, shown);
+            self.console.pump(&mut self.machine, &shown.spoke, &mut shown.uart.lock());
         }
     }
 }

@@ -77,16 +77,26 @@ const ICC_SGI1R: SysRegId = SysRegId::new(3, 0, 12, 11, 5);
 /// OSLSR_EL1: an OS Lock is implemented (OSLM) and unlocked.
 const OSLSR: u64 = 1 << 3;
 
+/// CRm and op2 of an ID register of group 3 (HCR_EL2.TID3), if `reg` is one.
+#[inline(always)]
+pub fn id_register(reg: SysRegId) -> Option<(u8, u8)> {
+    let (_, _, _, crm, op2) = reg.fields();
+    (reg.raw() & ID_MASK == ID_SPACE && matches!(crm, 1..=7)).then_some((crm, op2))
+}
+
+/// Whether it is a write of ICC_SGI1R_EL1.
+#[inline(always)]
+pub fn sends_sgi1(reg: SysRegId, read: bool) -> bool {
+    reg == ICC_SGI1R && !read
+}
+
 /// What an access to `reg` means: a read (MRS), or a write (MSR or a system instruction).
 #[inline]
 pub fn lookup(reg: SysRegId, read: bool) -> Action {
-    if reg.raw() & ID_MASK == ID_SPACE && read {
-        let (_, _, _, crm, op2) = reg.fields();
-        if matches!(crm, 1..=7) {
-            return Action::Id(crm, op2);
-        }
+    if let Some((crm, op2)) = id_register(reg).filter(|_| read) {
+        return Action::Id(crm, op2);
     }
-    if reg == ICC_SGI1R && !read {
+    if sends_sgi1(reg, read) {
         return Action::Sgi(Sgi::Sgi1);
     }
     match row(reg) {

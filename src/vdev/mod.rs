@@ -56,41 +56,52 @@ pub trait MmioDevice: Send {
     fn advance(&mut self, _now: Ticks) {}
 }
 
+/// A device's interrupt line, as the interrupt controller last heard of it.
+#[derive(Debug)]
+pub struct Line {
+    /// Its shared peripheral interrupt, counted from 32.
+    pub spi: u16,
+    level: AtomicBool,
+}
+
+impl Line {
+    /// A line that is low.
+    pub fn new(spi: u16) -> Self {
+        Self { spi, level: AtomicBool::new(false) }
+    }
+
+    /// Notes the level; whether it is another than before.
+    #[inline(always)]
+    pub fn changed(&self, level: bool) -> bool {
+        self.level.load(Ordering::Relaxed) != level && self.level.swap(level, Ordering::AcqRel) != level
+    }
+}
+
 /// A device at its place.
 pub struct Region {
     /// What reports call it.
     pub name: &'static str,
     /// Where.
     pub range: GuestRange,
-    /// Its shared peripheral interrupt, counted from 32.
-    pub spi: Option<u16>,
+    /// Its interrupt, if it has one.
+    pub line: Option<Line>,
     /// The device.
     pub device: Arc<Mutex<dyn MmioDevice>>,
     /// Its place on the bus.
     pub index: u16,
-    /// It is the serial port that the console shows.
-    pub is_console: bool,
     /// It may have a [`deadline`](MmioDevice::deadline).
     pub has_deadline: bool,
-    level: AtomicBool,
 }
 
 impl Region {
-    /// A device of this name at `base`.
+    /// A device of this name at `range`, with shared peripheral interrupt `spi`.
     pub fn new(
         name: &'static str,
         range: GuestRange,
         spi: Option<u16>,
         device: Arc<Mutex<dyn MmioDevice>>,
     ) -> Self {
-        let level = AtomicBool::new(false);
-        Self { name, range, spi, device, index: 0, is_console: false, has_deadline: false, level }
-    }
-
-    /// Marks it as the serial port.
-    pub fn console(mut self) -> Self {
-        self.is_console = true;
-        self
+        Self { name, range, line: spi.map(Line::new), device, index: 0, has_deadline: false }
     }
 
     /// Marks it as having deadlines.
@@ -98,18 +109,11 @@ impl Region {
         self.has_deadline = true;
         self
     }
-
-    /// Notes the level of the interrupt line; whether it is another than before.
-    #[inline]
-    pub fn level_changed(&self, level: bool) -> bool {
-        self.level.load(Ordering::Relaxed) != level && self.level.swap(level, Ordering::AcqRel) != level
-    }
 }
 
 /// The devices of one VM, apart from its interrupt controller.
 pub struct Bus {
     regions: Box<[Region]>,
-    console: Option<usize>,
 }
 
 impl Bus {
@@ -123,8 +127,7 @@ impl Bus {
             region.index = kept.len() as u16;
             kept.push(region);
         }
-        let console = kept.iter().position(|region| region.is_console);
-        Ok(Self { regions: kept.into_boxed_slice(), console })
+        Ok(Self { regions: kept.into_boxed_slice() })
     }
 
     /// The device at `ipa`, and the offset there.
@@ -139,10 +142,5 @@ impl Bus {
     /// All devices, in the order of the bus.
     pub fn regions(&self) -> &[Region] {
         &self.regions
-    }
-
-    /// The serial port that the console shows.
-    pub fn console(&self) -> Option<&Region> {
-        self.regions.get(self.console?)
     }
 }

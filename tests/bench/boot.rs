@@ -1,7 +1,11 @@
 //! A whole Debian boot to its shell and off again: under Mezzanine, and natively with the same tree.
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use dtoolkit::fdt::Fdt;
+use dtoolkit::model::{DeviceTree, DeviceTreeProperty};
 
 use crate::bundle::{self, Vm};
 use crate::counts::{Counters, Counts};
@@ -13,6 +17,9 @@ const SHELL: u32 = 0;
 const FREQUENCY: u32 = 1;
 /// Of the guest; the machine under Mezzanine has more.
 const MEMORY: &str = "256M";
+/// What the native boot has for random numbers: any will do, as the kernel is at its usual place.
+const KASLR_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+const RNG_SEED: [u8; 32] = *b"thirty-two bytes, as good as any";
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What one boot came to.
@@ -87,12 +94,12 @@ impl Pair {
     }
 }
 
-/// `memory: EL2 uses N KiB, M KiB a VM`, in bytes.
+/// `memory: EL2 uses N KiB and M KiB a VM`, in bytes.
 pub(crate) fn memory(transcript: &str) -> Option<(u64, u64)> {
     let (_, tail) = transcript.split_once("memory: EL2 uses ")?;
-    let (own, tail) = tail.split_once(" KiB, ")?;
-    let (each, _) = tail.split_once(" KiB a VM")?;
-    Some((own.trim().parse::<u64>().ok()? * 1024, each.trim().parse::<u64>().ok()? * 1024))
+    let (line, _) = tail.split_once(" KiB a VM")?;
+    let mut numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u64>().ok());
+    Some((numbers.next()? * 1024, numbers.next()? * 1024))
 }
 
 /// Boots it both ways.
@@ -110,7 +117,7 @@ pub(crate) fn run(cpu: &str, quiet: bool) -> Result<Pair, String> {
     let bundle = bundle::pack(name, &vm)?;
     let args = vec!["-kernel".into(), text(&target().join("mezzanine.img")), "-initrd".into(), text(&bundle)];
     let under = format!("{name}-mezzanine");
-    let run = Run { name: &under, cpu, el2: true, memory: "1G", args, patience: PATIENCE };
+    let run = Run { name: &under, cpu, el2: true, memory: "1G", args, traced_row: 0, patience: PATIENCE };
     let Outcome { counts, transcript } = run.run()?;
     let mezzanine = Boot::new(counts).map_err(|why| format!("{name} under Mezzanine: {why}"))?;
 
@@ -118,15 +125,24 @@ pub(crate) fn run(cpu: &str, quiet: bool) -> Result<Pair, String> {
     let mut args = vec!["-kernel".into(), text(&kernel), "-initrd".into(), text(&initrd)];
     args.extend(["-append".into(), cmdline.clone(), "-dtb".into(), text(&tree)]);
     let native = format!("{name}-native");
-    let run = Run { name: &native, cpu, el2: false, memory: MEMORY, args, patience: PATIENCE };
+    let run = Run { name: &native, cpu, el2: false, memory: MEMORY, args, traced_row: 0, patience: PATIENCE };
     let native = Boot::new(run.run()?.counts).map_err(|why| format!("{name}, natively: {why}"))?;
     Ok(Pair { native, mezzanine, memory: memory(&transcript), quiet })
 }
 
-/// The tree that Mezzanine makes for the VM.
+/// The tree that Mezzanine makes for the VM, with seeds as it has them there: a kernel without asks for random numbers
+/// in other ways, which cost it other instructions.
 fn tree(name: &str, vm: &Vm<'_>, cpu: &str) -> Result<PathBuf, String> {
     let config = bundle::config(name, vm)?;
-    let tree = folder().join(format!("{name}.dtb"));
-    tool(&target().join("mezz"), &["tree", &text(&config), "--cpu", cpu, "-o", &text(&tree)])?;
-    Ok(tree)
+    let path = folder().join(format!("{name}.dtb"));
+    tool(&target().join("mezz"), &["tree", &text(&config), "--cpu", cpu, "-o", &text(&path)])?;
+    let file = |e| format!("{}: {e}", path.display());
+    let blob = fs::read(&path).map_err(file)?;
+    let fdt = Fdt::new(&blob).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut tree = DeviceTree::from_fdt(&fdt);
+    let chosen = tree.root.child_mut("chosen").ok_or_else(|| format!("{} has no /chosen", path.display()))?;
+    chosen.add_property(DeviceTreeProperty::new_unchecked("kaslr-seed", KASLR_SEED));
+    chosen.add_property(DeviceTreeProperty::new_unchecked("rng-seed", RNG_SEED.as_slice()));
+    fs::write(&path, tree.to_dtb()).map_err(file)?;
+    Ok(path)
 }

@@ -123,6 +123,9 @@ pub(crate) struct Counts {
     pub(crate) marks: Vec<Mark>,
     pub(crate) rows: Vec<Row>,
     pub(crate) exits: Vec<Exits>,
+    /// The address of each instruction of the traced row's last exit.
+    #[serde(default)]
+    pub(crate) trace: Vec<u64>,
 }
 
 impl Counts {

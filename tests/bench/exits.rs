@@ -11,6 +11,7 @@ mod counts;
 mod figure;
 mod micro;
 mod names;
+mod profile;
 mod qemu;
 mod report;
 mod selftest;
@@ -48,6 +49,9 @@ struct Options {
     /// Put the tables into docs/performance.md
     #[arg(long)]
     write_docs: bool,
+    /// Tell where the instructions of one exit go, by a row's number in tests/bench/micro.rs, and nothing else
+    #[arg(long, value_name = "ROW")]
+    profile: Option<u32>,
     /// Cargo passes this one
     #[arg(long, hide = true)]
     bench: bool,
@@ -74,6 +78,10 @@ fn run(options: &Options) -> Result<bool, String> {
     let wanted = |part| options.only.is_none_or(|only| only == part);
     eprintln!("bench: the plugin counts sixty known instructions");
     selftest::run(&options.cpu)?;
+    if let Some(row) = options.profile {
+        println!("{}", profile::run(&options.cpu, row)?);
+        return Ok(true);
+    }
     let mut results = Results { cpu: options.cpu.clone(), qemu: qemu_version()?, ..Results::default() };
     if wanted(Part::Micro) || wanted(Part::Boot) {
         let image = qemu::target().join("mezzanine.img");

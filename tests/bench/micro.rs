@@ -121,22 +121,37 @@ fn take(counts: &Counts, row: &'static Row) -> Result<Figure, String> {
     Ok(Figure { row, summary, bound })
 }
 
+/// Whether a row has that number; if not, which ones there are.
+pub(crate) fn known(number: u32) -> Result<(), String> {
+    if ROWS.iter().any(|row| row.number == number) {
+        return Ok(());
+    }
+    let all: Vec<String> = ROWS.iter().map(|row| format!("{:4}  {}", row.number, row.name)).collect();
+    Err(format!("there is no row {number}; there are\n{}", all.join("\n")))
+}
+
 /// Runs the micro guest under Mezzanine.
 ///
 /// # Errors
 /// The run fails, or a row has too few samples.
 pub(crate) fn run(cpu: &str) -> Result<(Vec<Figure>, Counts), String> {
+    let (counts, _) = run_traced(cpu, 0)?;
+    let figures = ROWS.iter().map(|row| take(&counts, row)).collect::<Result<_, _>>()?;
+    Ok((figures, counts))
+}
+
+/// As [`run`], with the last exit of a row traced: counts and transcript.
+pub(crate) fn run_traced(cpu: &str, traced_row: u32) -> Result<(Counts, String), String> {
     let guest = target().join("guests/micro/bench.img");
     let bundle =
         bundle::pack("micro", &bundle::Vm { kernel: &guest, initrd: None, cmdline: "", memory: "64M" })?;
     let args = vec!["-kernel".into(), text(&target().join("mezzanine.img")), "-initrd".into(), text(&bundle)];
     let patience = Duration::from_secs(120);
-    let run = Run { name: "micro", cpu, el2: true, memory: "512M", args, patience };
+    let run = Run { name: "micro", cpu, el2: true, memory: "512M", args, traced_row, patience };
     let Outcome { counts, transcript } = run.run()?;
     if !transcript.contains("bench: ok") {
         return Err(format!("the micro guest did not end with 'bench: ok':\n{transcript}"));
     }
     counts.vcpu()?;
-    let figures = ROWS.iter().map(|row| take(&counts, row)).collect::<Result<_, _>>()?;
-    Ok((figures, counts))
+    Ok((counts, transcript))
 }

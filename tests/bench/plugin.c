@@ -12,7 +12,8 @@
  *   HINT #64 + n   opens row n, 1 <= n <= 47: exits are booked under it until it is closed
  *   HINT #112 + n  a mark, 0 <= n <= 15: all counters are written down, with X0 and CNTVOFF_EL2
  *
- * Arguments: out=FILE (JSON), offsets=on (device accesses are told apart by register, not by page).
+ * Arguments: out=FILE (JSON), offsets=on (device accesses are told apart by register, not by page), trace=N (the
+ * address of each instruction of row N's last exit).
  * One thread must run all vCPUs (-icount does that); the tables have no lock.
  */
 #include <inttypes.h>
@@ -24,7 +25,7 @@
 
 __attribute__((visibility("default"))) int qemu_plugin_version = PLUGIN_INTERFACE;
 
-enum { LEVELS = 4, VCPUS = 8, REASON_LENGTH = 64, MARKS = 4096, TALLIES = 8192, UNKNOWN = -1 };
+enum { LEVELS = 4, VCPUS = 8, REASON_LENGTH = 64, MARKS = 4096, TALLIES = 8192, TRACE = 65536, UNKNOWN = -1 };
 enum { NO_ROW = 0, FIRST_HINT = 64, FIRST_MARK = 48, HINTS = 64 };
 
 /* A histogram: how often each value was seen. */
@@ -80,6 +81,9 @@ static struct mark marks[MARKS];
 static size_t tally_count, mark_count;
 static unsigned vcpu_count;
 static bool overflow, offsets;
+static int traced_row; /* NO_ROW: nothing is traced */
+static uint64_t trace[TRACE];
+static size_t trace_length;
 static const char *out;
 static qemu_plugin_u64 executed;
 static GByteArray *buffer;
@@ -218,6 +222,9 @@ static void exit_begins(struct vcpu *v, uint64_t vector) {
         describe_sync(reason + used, sizeof reason - used, read(ESR), v);
     }
     v->exit = tally(v->row, reason);
+    if (v->row == traced_row) {
+        trace_length = 0;
+    }
     v->exit_start = v->sum.level[2];
     v->first_wait = v->last_wait = 0;
     v->sum.exits++;
@@ -285,6 +292,13 @@ static void block_runs(unsigned index, void *data) {
     }
 }
 
+static void traced_runs(unsigned index, void *data) {
+    struct vcpu *v = &vcpus[index];
+    if (v->exit && v->exit->row == traced_row && v->level == 2 && trace_length < TRACE) {
+        trace[trace_length++] = (uint64_t)(uintptr_t)data;
+    }
+}
+
 static void wait_runs(unsigned index, void *data) {
     (void)data;
     struct vcpu *v = &vcpus[index];
@@ -330,6 +344,10 @@ static void block_translated(uint64_t plugin, struct qemu_plugin_tb *tb) {
     for (size_t i = 0; i < count; i++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
         qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, INLINE_ADD, executed, 1);
+        if (traced_row != NO_ROW) {
+            qemu_plugin_register_vcpu_insn_exec_cb(insn, traced_runs, CALLBACK_WITHOUT_REGISTERS,
+                                                   (void *)(uintptr_t)qemu_plugin_insn_vaddr(insn));
+        }
         uint32_t word = 0;
         if (qemu_plugin_insn_size(insn) != 4 || qemu_plugin_insn_data(insn, &word, 4) != 4) {
             continue;
@@ -447,6 +465,10 @@ static void finish(uint64_t plugin, void *data) {
             separator = ",";
         }
     }
+    fputs("],\n\"trace\":[", file);
+    for (size_t i = 0; i < trace_length; i++) {
+        fprintf(file, "%s%" PRIu64, i ? "," : "", trace[i]);
+    }
     fputs("]}\n", file);
     fclose(file);
 }
@@ -458,8 +480,10 @@ __attribute__((visibility("default"))) int qemu_plugin_install(uint64_t plugin, 
             out = argv[i] + 4;
         } else if (strcmp(argv[i], "offsets=on") == 0) {
             offsets = true;
+        } else if (strncmp(argv[i], "trace=", 6) == 0) {
+            traced_row = atoi(argv[i] + 6);
         } else {
-            fprintf(stderr, "exits plugin: unknown argument %s; there are out=FILE and offsets=on\n", argv[i]);
+            fprintf(stderr, "exits plugin: unknown argument %s; there are out=FILE, offsets=on, trace=ROW\n", argv[i]);
             return 1;
         }
     }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::counts::Counts;
 
-/// One instruction takes one nanosecond, idle time is skipped, and nothing comes from the host.
+/// One instruction takes one nanosecond, idle time is skipped, and nothing comes from the host: the random seeds
+/// that QEMU puts into its tree follow from `-seed`, too.
 const SAME_EACH_TIME: [&str; 6] =
     ["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm", "-seed", "1"];
 
@@ -24,6 +25,8 @@ pub(crate) struct Run<'a> {
     pub(crate) memory: &'a str,
     /// Everything else.
     pub(crate) args: Vec<String>,
+    /// Its last exit is traced; 0: none.
+    pub(crate) traced_row: u32,
     /// After so long the run has failed.
     pub(crate) patience: Duration,
 }
@@ -58,11 +61,12 @@ impl Run<'_> {
     fn command(&self, counted: &Path) -> Command {
         let mut qemu = Command::new("qemu-system-aarch64");
         let el2 = if self.el2 { "on" } else { "off" };
-        qemu.arg("-M").arg(format!("virt,gic-version=3,virtualization={el2},dtb-randomness=off"));
+        qemu.arg("-M").arg(format!("virt,gic-version=3,virtualization={el2}"));
         qemu.args(["-cpu", self.cpu, "-smp", "1", "-m", self.memory]).args(SAME_EACH_TIME);
         qemu.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none", "-no-reboot"]);
         qemu.args(&self.args);
-        qemu.arg("-plugin").arg(format!("{},out={}", text(&folder().join("libexits.so")), text(counted)));
+        let plugin = text(&folder().join("libexits.so"));
+        qemu.arg("-plugin").arg(format!("{plugin},out={},trace={}", text(counted), self.traced_row));
         qemu
     }
 

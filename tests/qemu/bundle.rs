@@ -28,7 +28,7 @@ pub(crate) fn read(archive: &[u8]) -> Option<Vec<File>> {
     let (mut files, mut at) = (Vec::new(), 0);
     loop {
         let (size, name_size) = (field(archive, at, 6)?, field(archive, at, 11)?);
-        let name = archive.get(at + HEADER..at + HEADER + name_size - 1)?;
+        let name = archive.get(at + HEADER..at + HEADER + name_size)?.split(|&b| b == 0).next()?;
         let name = String::from_utf8(name.to_vec()).ok()?;
         let start = (at + HEADER + name_size).next_multiple_of(4);
         let data = archive.get(start..start + size)?.to_vec();

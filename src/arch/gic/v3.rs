@@ -177,7 +177,7 @@ impl Gic {
         let id = read!("S3_0_C12_C12_0") as u32 & 0xff_ffff; // ICC_IAR1_EL1
         op!("dsb sy");
         // 1020 to 1023 are special: nothing there, or not for us.
-        (id < 1020 || id >= 8192).then_some(IntId(id))
+        (!(1020..8192).contains(&id)).then_some(IntId(id))
     }
 
     /// Drops the running priority, and deactivates unless a guest will.
@@ -239,9 +239,11 @@ fn init_cpu_interface() {
 
 macro_rules! numbered {
     ($($n:literal $lr:literal;)*) => {
+        #[inline(always)]
         fn read_lr(n: u32) -> u64 {
             match n { $($n => read!($lr),)* _ => 0 }
         }
+        #[inline(always)]
         fn write_lr(n: u32, value: u64) {
             match n { $($n => write!($lr, value),)* _ => {} }
         }
@@ -256,50 +258,96 @@ numbered! {
     12 "S3_4_C12_C13_4"; 13 "S3_4_C12_C13_5"; 14 "S3_4_C12_C13_6"; 15 "S3_4_C12_C13_7";
 }
 
-impl Gic {
-    /// Writes what changed of the list registers before an entry.
-    #[inline]
-    pub(crate) fn load_lists(&self, lists: &mut Lists) {
-        let mut dirty = core::mem::take(&mut lists.dirty);
-        while dirty != 0 {
-            let n = dirty.trailing_zeros();
-            dirty &= dirty - 1;
-            write_lr(n, lists.lr.get(n as usize).copied().unwrap_or(0));
+/// Writes those of `dirty` that there are.
+#[inline(never)]
+fn load_others(lists: &Lists, mut dirty: u16) {
+    while dirty != 0 {
+        let n = dirty.trailing_zeros();
+        dirty &= dirty - 1;
+        write_lr(n, lists.lr.get(n as usize).copied().unwrap_or(0));
+    }
+}
+
+/// Reads back all used list registers but the first.
+#[inline(never)]
+fn fold_others(lists: &mut Lists) {
+    let mut used = lists.used & !1;
+    while used != 0 {
+        let n = used.trailing_zeros();
+        used &= used - 1;
+        if let Some(lr) = lists.lr.get_mut(n as usize) {
+            *lr = read_lr(n);
         }
-        if core::mem::take(&mut lists.hcr_dirty) {
-            write!("S3_4_C12_C11_0", lists.hcr); // ICH_HCR_EL2
-            // What the guest ended without the hardware: the physical interrupt may fire again.
-            let mut release = core::mem::take(&mut lists.release);
-            while release != 0 {
-                self.set_active(IntId(release.trailing_zeros()), false);
-                release &= release - 1;
-            }
+    }
+}
+
+impl Gic {
+    /// Writes what changed of the list registers before an entry. The first is the one that is used most.
+    #[inline(always)]
+    pub(crate) fn load_lists(&self, lists: &mut Lists) {
+        let dirty = core::mem::take(&mut lists.dirty);
+        if dirty & 1 != 0 {
+            write_lr(0, lists.lr[0]);
+        }
+        if dirty & !1 != 0 {
+            load_others(lists, dirty & !1);
+        }
+        if lists.hcr_dirty {
+            self.load_control(lists);
         }
         lists.loaded = true;
     }
 
+    #[cold]
+    fn load_control(&self, lists: &mut Lists) {
+        lists.hcr_dirty = false;
+        write!("S3_4_C12_C11_0", lists.hcr); // ICH_HCR_EL2
+        // What the guest ended without the hardware: the physical interrupt may fire again.
+        let mut release = core::mem::take(&mut lists.release);
+        while release != 0 {
+            self.set_active(IntId(release.trailing_zeros()), false);
+            release &= release - 1;
+        }
+    }
+
     /// Reads back what the guest did with the used list registers; they stay loaded in the hardware.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fold_lists(&self, lists: &mut Lists) {
         lists.vmcr = read!("S3_4_C12_C11_7"); // ICH_VMCR_EL2
-        let mut used = lists.used;
-        while used != 0 {
-            let n = used.trailing_zeros();
-            used &= used - 1;
-            if let Some(lr) = lists.lr.get_mut(n as usize) {
-                *lr = read_lr(n);
-            }
+        if lists.used & 1 != 0 {
+            lists.lr[0] = read_lr(0);
+        }
+        if lists.used & !1 != 0 {
+            fold_others(lists);
         }
         lists.hcr = read!("S3_4_C12_C11_0");
-        // The maintenance interrupt is a level: with its conditions on, it would come again before the next entry.
-        write!("S3_4_C12_C11_0", 0);
-        lists.hcr_dirty = true;
+        // The maintenance interrupt is a level: with a condition of it met, it would come again before the
+        // next entry. None can become met until then (ICH_MISR_EL2).
+        if read!("S3_4_C12_C11_2") != 0 {
+            write!("S3_4_C12_C11_0", 0);
+            lists.hcr_dirty = true;
+        }
         lists.loaded = false;
+    }
+
+    /// Has the hardware present nothing; returns what [`present`](Self::present) takes to undo it.
+    pub(crate) fn silence(&self) -> u64 {
+        let hcr = read!("S3_4_C12_C11_0");
+        write!("S3_4_C12_C11_0", 0);
+        super::super::isb();
+        hcr
+    }
+
+    /// The end of a [`silence`](Self::silence).
+    pub(crate) fn present(&self, hcr: u64) {
+        write!("S3_4_C12_C11_0", hcr);
     }
 
     /// Loads the whole of a vCPU's interface when it becomes resident.
     pub(crate) fn load_all(&self, vcpu: &mut Vcpu) {
         let lists = &mut vcpu.lists;
+        // Where a GIC lets EL1 turn its system registers off, another guest may have.
+        write!("S3_0_C12_C12_5", 7); // ICC_SRE_EL1
         write!("S3_4_C12_C11_7", lists.vmcr);
         let [ap0, ap1] = &lists.apr;
         write!("S3_4_C12_C8_0", ap0[0]); // ICH_AP0R0_EL2

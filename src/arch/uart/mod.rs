@@ -4,7 +4,7 @@
 
 mod pl011;
 
-use crate::addr::Address;
+use crate::addr::{Address, HostPhysAddr};
 use crate::fdt::{Uart, UartKind};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,11 +16,20 @@ static BASE: AtomicUsize = AtomicUsize::new(0);
 /// # Safety
 /// The address is that port's, and stays mapped as device memory once the MMU is on.
 pub(super) unsafe fn open(uart: &Uart<'_>) -> bool {
-    if uart.kind != UartKind::Pl011 {
-        return false;
+    let known = uart.kind == UartKind::Pl011;
+    if known {
+        // SAFETY: the caller says so.
+        unsafe { open_pl011(uart.range.start()) };
     }
-    BASE.store(uart.range.start().raw() as usize, Ordering::Relaxed);
-    true
+    known
+}
+
+/// Makes the PL011 at `base` the console.
+///
+/// # Safety
+/// As for [`open`].
+pub(super) unsafe fn open_pl011(base: HostPhysAddr) {
+    BASE.store(base.raw() as usize, Ordering::Relaxed);
 }
 
 fn port() -> Option<pl011::Port> {

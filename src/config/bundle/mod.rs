@@ -4,6 +4,7 @@
 //! buffer-format.rst), so that plain `cpio` can make, list and unpack one. The tree speaks Xen's dom0less
 //! binding (docs/config-tree.md).
 
+mod newc;
 mod tree;
 mod write;
 
@@ -18,15 +19,12 @@ use alloc::vec::Vec;
 /// The file that describes the VMs.
 pub const TREE: &str = "mezzanine.dtb";
 
-const HEADER_SIZE: usize = 110;
-const TRAILER: &str = "TRAILER!!!";
-
 /// A file of the archive, by its path without a leading `/` or `./`.
 struct File<'a> {
     path: &'a str,
     data: &'a [u8],
     /// Hard links to the same file have this in common, and only one of them the data.
-    inode: Option<(u32, Option<u32>, Option<u32>)>,
+    inode: Option<(u32, u32, u32)>,
 }
 
 /// All files of a bundle.
@@ -34,7 +32,7 @@ struct Archive<'a>(Vec<File<'a>>);
 
 /// Reads the VMs of a bundle.
 ///
-/// Sizes and files are not judged here: [`check`](super::check) does that.
+/// Sizes and files are not judged here: [`check`](super::check()) does that.
 ///
 /// # Errors
 /// E0203 no archive, E0204 a damaged or truncated one, E0205 no `mezzanine.dtb`, E0206 a damaged one,
@@ -53,32 +51,25 @@ pub fn read(bytes: &[u8]) -> Result<Vec<VmConfig<'_>>, Problem> {
 
 impl<'a> Archive<'a> {
     fn read(bytes: &'a [u8]) -> Result<Self, Problem> {
-        if !is_newc(bytes, 0) {
+        if !newc::starts(bytes, 0) {
             return Err(
                 problem!("E0203", ("bundle"); ("no newc cpio archive: it looks like {}", image::looks_like(bytes));
                 ("Make it with mezz pack, or with cpio -o -H newc; it must not be compressed")),
             );
         }
         let mut files = Vec::new();
-        // The reader stops in silence at whatever it cannot read, so count along and look where it stopped.
-        let mut at = 0usize;
-        for entry in cpio_reader::iter_files(bytes) {
-            if !is_newc(bytes, at) {
+        let mut at = 0;
+        loop {
+            let Some(member) = newc::member(bytes, at) else {
+                return Err(problem!("E0204", ("bundle");
+                    ("cut short or damaged: no valid entry at offset {at} of {}, after {} files", bytes.len(), files.len());
+                    ("Pack it again, and have the boot loader load all of it")));
+            };
+            if member.name == newc::TRAILER {
                 break;
             }
-            let path = entry.name();
-            files.push(File {
-                path: bare(path),
-                data: entry.file(),
-                inode: (entry.nlink() > 1).then(|| (entry.ino(), entry.devmajor(), entry.devminor())),
-            });
-            at += (HEADER_SIZE + path.len() + 1).next_multiple_of(4) + entry.file().len().next_multiple_of(4);
-        }
-        let name = bytes.get(at + HEADER_SIZE..).unwrap_or_default();
-        if !is_newc(bytes, at) || !name.starts_with(TRAILER.as_bytes()) {
-            return Err(problem!("E0204", ("bundle");
-                ("cut short or damaged: no valid entry at offset {at} of {}, after {} files", bytes.len(), files.len());
-                ("Pack it again, and have the boot loader load all of it")));
+            files.push(File { path: bare(member.name), data: member.data, inode: member.inode });
+            at = member.next;
         }
         Ok(Self(files))
     }
@@ -90,10 +81,6 @@ impl<'a> Archive<'a> {
         }
         Some(file.data)
     }
-}
-
-fn is_newc(bytes: &[u8], at: usize) -> bool {
-    bytes.get(at..).is_some_and(|rest| rest.starts_with(b"070701") || rest.starts_with(b"070702"))
 }
 
 fn bare(path: &str) -> &str {

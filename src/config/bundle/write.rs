@@ -1,16 +1,20 @@
 //! Makes a bundle; the same VMs give the same bytes.
 
+use super::TREE;
+use super::newc::{HEADER_SIZE, TRAILER};
 use super::tree::{DOMAIN, FILE, GIC_VERSION, KERNEL, MODULE, RAMDISK};
-use super::{TRAILER, TREE};
-use crate::config::VmConfig;
+use crate::config::{VmConfig, check};
+use crate::fdt::Flat;
 use crate::map::GicVersion;
 use crate::problem;
 use crate::problem::Problem;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use dtoolkit::ToPropertyValue;
-use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+
+/// Data of files starts at multiples of this. The format asks for 4, but what lies at a multiple of 8 goes into
+/// a guest's memory in half the time, and all of it by whole cache lines.
+const ALIGN: usize = 64;
 
 /// A newc archive of `mezzanine.dtb` and the files of `vms`; a file that several VMs use is in it once.
 ///
@@ -25,16 +29,16 @@ pub fn write(vms: &[VmConfig<'_>]) -> Result<Vec<u8>, Problem> {
             wanted
         }
     };
-    let mut chosen = DeviceTreeNode::new_unchecked("chosen");
+    let mut tree = Flat::default();
+    tree.begin("").text("compatible", "mezzanine,bundle").begin("chosen");
     for vm in vms {
         let kernel = path_of(format!("{}/kernel", vm.name), vm.kernel);
         let initrd = vm.initrd.map(|data| path_of(format!("{}/initrd", vm.name), data));
-        chosen.add_child(domain(vm, kernel, initrd)?);
+        domain(&mut tree, vm, &kernel, initrd.as_deref())?;
     }
-    let mut tree = DeviceTree::new();
-    set(&mut tree.root, "compatible", "mezzanine,bundle");
-    tree.root.add_child(chosen);
-    let tree = tree.to_dtb();
+    tree.end();
+    tree.end();
+    let tree = tree.finish();
 
     let mut out = Vec::new();
     entry(&mut out, 1, TREE, &tree)?;
@@ -45,56 +49,54 @@ pub fn write(vms: &[VmConfig<'_>]) -> Result<Vec<u8>, Problem> {
     Ok(out)
 }
 
-fn set(node: &mut DeviceTreeNode, name: &str, value: impl ToPropertyValue) {
-    node.add_property(DeviceTreeProperty::new_unchecked(name, value));
-}
-
-fn domain(vm: &VmConfig<'_>, kernel: String, initrd: Option<String>) -> Result<DeviceTreeNode, Problem> {
-    let mut node = DeviceTreeNode::new(vm.name.as_str()).map_err(
-        |e| problem!("E0217", ("{} name", vm.place); ("{e}"); ("Use 1 to 31 letters, digits, - and _")),
-    )?;
-    set(&mut node, "compatible", DOMAIN);
-    set(&mut node, "memory", vm.memory / 1024);
-    set(&mut node, "cpus", u32::from(vm.vcpus));
-    set(&mut node, "vpl011", [0u8; 0]);
+fn domain(tree: &mut Flat, vm: &VmConfig<'_>, kernel: &str, initrd: Option<&str>) -> Result<(), Problem> {
+    if !check::is_name(&vm.name) {
+        return Err(problem!("E0217", ("{} name", vm.place); ("\"{}\" is no name for a node", vm.name);
+            ("Use 1 to 31 letters, digits, - and _")));
+    }
+    tree.begin(&vm.name)
+        .text("compatible", DOMAIN)
+        .words("memory", &[vm.memory / 1024])
+        .cells("cpus", &[u32::from(vm.vcpus)])
+        .flag("vpl011");
     match vm.gic {
-        Some(GicVersion::V2) => set(&mut node, GIC_VERSION, 2u32),
-        Some(GicVersion::V3) => set(&mut node, GIC_VERSION, 3u32),
-        None => {}
-    }
-    let mut module = module("kernel", KERNEL, kernel);
-    set(&mut module, "bootargs", vm.cmdline.as_str());
-    node.add_child(module);
+        Some(GicVersion::V2) => tree.cells(GIC_VERSION, &[2]),
+        Some(GicVersion::V3) => tree.cells(GIC_VERSION, &[3]),
+        None => tree,
+    };
+    module(tree, "kernel", KERNEL, kernel).text("bootargs", &vm.cmdline).end();
     if let Some(path) = initrd {
-        node.add_child(self::module("ramdisk", RAMDISK, path));
+        module(tree, "ramdisk", RAMDISK, path).end();
     }
-    Ok(node)
+    tree.end();
+    Ok(())
 }
 
-fn module(name: &str, kind: &str, path: String) -> DeviceTreeNode {
-    let mut node = DeviceTreeNode::new_unchecked(name);
-    set(&mut node, "compatible", &[kind, MODULE][..]);
-    set(&mut node, FILE, path);
-    node
+fn module<'t>(tree: &'t mut Flat, name: &str, kind: &str, path: &str) -> &'t mut Flat {
+    tree.begin(name).text("compatible", &format!("{kind}\0{MODULE}")).text(FILE, path)
 }
 
 /// One file, or the trailer: thirteen fields of eight hexadecimal digits, name, data, each padded to four bytes.
+///
+/// A name ends at its first NUL, for whoever reads it, and may have as many as it takes to align the data.
 fn entry(out: &mut Vec<u8>, inode: u32, path: &str, data: &[u8]) -> Result<(), Problem> {
     let Ok(size) = u32::try_from(data.len()) else {
         return Err(
             problem!("E0217", ("{path}"); ("{} bytes", data.len()); ("A file in a bundle is below 4 GiB")),
         );
     };
+    let name_at = out.len() + HEADER_SIZE;
+    let name_end = name_at + path.len() + 1;
+    let name_size = if data.is_empty() { name_end } else { name_end.next_multiple_of(ALIGN) } - name_at;
     let mode = if inode == 0 { 0 } else { 0o100_644 };
     // inode, mode, uid, gid, links, time, size, device of the file and of what it stands for, name, checksum
-    let fields = [inode, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, path.len() as u32 + 1, 0];
+    let fields = [inode, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size as u32, 0];
     out.extend_from_slice(b"070701");
     for field in fields {
         out.extend_from_slice(format!("{field:08x}").as_bytes());
     }
     out.extend_from_slice(path.as_bytes());
-    out.push(0);
-    out.resize(out.len().next_multiple_of(4), 0);
+    out.resize((name_at + name_size).next_multiple_of(4), 0);
     out.extend_from_slice(data);
     out.resize(out.len().next_multiple_of(4), 0);
     Ok(())

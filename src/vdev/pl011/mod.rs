@@ -152,6 +152,24 @@ impl Pl011 {
         }
     }
 
+    /// Gives the oldest bytes to `put` one by one, until nothing waits or `put` takes no more; whether all went.
+    #[inline(always)]
+    pub fn drain(&mut self, mut put: impl FnMut(u8) -> bool) -> bool {
+        let was_low = self.ring.free() >= self.tx_trigger;
+        let mut all = true;
+        while let Some(byte) = self.ring.oldest() {
+            all = put(byte);
+            if !all {
+                break;
+            }
+            self.ring.consume_one();
+        }
+        if !was_low && self.ring.free() >= self.tx_trigger {
+            self.ris |= int::TX;
+        }
+        all
+    }
+
     /// Moves the oldest bytes into `buffer` and returns how many.
     pub fn take(&mut self, buffer: &mut [u8]) -> usize {
         let mut taken = 0_usize;

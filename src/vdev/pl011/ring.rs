@@ -47,6 +47,19 @@ impl Ring {
         self.bytes.get(first..end).unwrap_or(&[])
     }
 
+    /// The oldest byte.
+    #[inline]
+    pub(super) fn oldest(&self) -> Option<u8> {
+        let byte = self.bytes.get(self.drained as usize & (RING - 1));
+        byte.copied().filter(|_| self.waiting() != 0)
+    }
+
+    /// Forgets the oldest byte, of which there is one.
+    #[inline]
+    pub(super) fn consume_one(&mut self) {
+        self.drained = self.drained.wrapping_add(1);
+    }
+
     /// Forgets the oldest bytes; at most as many as there are.
     pub(super) fn consume(&mut self, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.waiting());

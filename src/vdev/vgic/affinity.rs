@@ -14,6 +14,13 @@ pub(super) fn pack(mpidr: u64) -> u32 {
     (mpidr & 0x00ff_ffff | mpidr >> 8 & 0xff00_0000) as u32
 }
 
+/// ICC_SGI1R_EL1 with this MPIDR_EL1 alone as its target and an INTID of 0: Aff3, RS, Aff2, Aff1, TargetList.
+pub(super) fn sgi_target(mpidr: u64) -> u64 {
+    let field = |from: u32, to: u32| (mpidr >> from & 0xff) << to;
+    let target = 1u64.wrapping_shl(mpidr as u32 & 15);
+    field(32, 48) | (mpidr >> 4 & 15) << 44 | field(16, 32) | field(8, 16) | target
+}
+
 /// Sixteen neighbours: they differ in the low four bits of Aff0.
 struct Range {
     key: u32,

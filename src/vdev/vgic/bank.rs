@@ -174,13 +174,12 @@ impl Bank {
         high || self.edge & b == 0
     }
 
-    /// A physical interrupt was acknowledged for this one and is active now.
+    /// Has `lanes` pend. Of `linked`, some of them, a physical interrupt was acknowledged and is active now.
     #[inline(always)]
-    pub(super) fn link(&mut self, lane: u32) {
-        let b = bit(lane);
-        self.fired |= self.listed & b;
-        self.linked |= b;
-        self.latch |= b;
+    pub(super) fn raise(&mut self, lanes: u32, linked: u32) {
+        self.fired |= self.listed & linked;
+        self.linked |= linked;
+        self.latch |= lanes;
     }
 
     /// No list register holds these any more, nor will a guest's EOI reach the hardware.

@@ -5,7 +5,7 @@
 
 use super::bank::{Bank, Bits, bit};
 use super::spis::Spis;
-use super::{Cpu, Kicks, Private, Vgic, lr};
+use super::{Cpu, Kicks, Private, Raised, Vgic, lr};
 use crate::vcpu::{Lists, MAX_LISTS, VcpuId};
 use core::sync::atomic::Ordering;
 
@@ -63,7 +63,8 @@ fn settle(bank: &mut Bank, lists: &mut Lists, n: u32, groups: u32, mine: bool) -
 #[inline(always)]
 fn turn_over(bank: &mut Bank, lists: &mut Lists, groups: u32) -> bool {
     let elsewhere = bank.active & !bank.listed;
-    let held = if lists.used == 0 { 0 } else { read(lists, 0) & (lr::STATE | lr::EOI) };
+    // Free list registers hold nothing of either.
+    let held = read(lists, 0) & (lr::STATE | lr::EOI);
     let others = u64::from(lists.used & !1);
     if u64::from(bank.odd | elsewhere) | others | held | (lists.hcr ^ lr::HCR_EN) != 0 {
         return false;
@@ -263,14 +264,22 @@ impl Vgic {
     ///
     /// After `Machine::fold`. Clears [`attention`](Self::attention). Returns which other vCPUs got something
     /// by it: an SPI that was routed away while it was pending here.
-    #[inline]
+    #[inline(always)]
     pub fn sync(&self, me: VcpuId, lists: &mut Lists) -> Kicks {
+        self.sync_raised(me, lists, Raised::NOTHING)
+    }
+
+    /// Has something pend for `me`, and does what [`sync`](Self::sync) does: what happens to a vCPU at an
+    /// exit of its own needs no detour by [`attention`](Self::attention).
+    #[inline(always)]
+    pub fn sync_raised(&self, me: VcpuId, lists: &mut Lists, raised: Raised) -> Kicks {
         let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
         // Before the locks: what others note after that sets it again.
         cpu.attention.swap(false, Ordering::AcqRel);
         let owing = self.owing.load(Ordering::Relaxed);
         let groups = self.groups.load(Ordering::Relaxed);
         let mut private = cpu.private.lock();
+        private.bank.raise(raised.lanes, raised.linked);
         let spis = cpu.spi_banks.load(Ordering::Acquire) | u32::from(private.spi_lists);
         if u64::from(spis) | owing == 0 && turn_over(&mut private.bank, lists, groups) {
             return Kicks::NONE;

@@ -2,7 +2,7 @@
 //!
 //! # Who holds the truth
 //!
-//! The [`Bank`](bank::Bank)s do. List registers ([`Lists`]) are a cache of what a vCPU should see next,
+//! The [`Bank`]s do. List registers ([`Lists`]) are a cache of what a vCPU should see next,
 //! filled by [`Vgic::sync`] before an entry and taken back by the next `sync`, which happens only when
 //! [`Vgic::attention`] says that something changed. More pending than list registers is normal: the most
 //! urgent are in, the rest wait, and the hardware tells when it has taken the last one.
@@ -11,6 +11,7 @@
 //!
 //! * Before each entry: `if attention(me) { machine.fold(vcpu); sync(me, &mut vcpu.lists) }`; the same on a
 //!   maintenance interrupt. What is returned has to be kicked, as have the [`Kicks`] of every other call.
+//! * What a vCPU's own exit raises for itself goes through [`Vgic::sync_raised`]: a `fold` and a `sync` in one.
 //! * WFI: `fold`; `sync` if `attention`; then [`Vgic::signals`] decides whether to block. A vCPU that is
 //!   blocked and gets a kick does the same again.
 //! * When a vCPU leaves its CPU: `Machine::put`, then [`Vgic::unload`]: then no list register of a vCPU that
@@ -146,6 +147,29 @@ impl Iterator for Kicks {
     }
 }
 
+/// Private interrupts that begin to pend at a [`Vgic::sync_raised`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raised {
+    lanes: u32,
+    /// Those that a physical interrupt is active for.
+    linked: u32,
+}
+
+impl Raised {
+    /// None.
+    pub const NOTHING: Self = Self { lanes: 0, linked: 0 };
+
+    const fn sgi(lane: u32) -> Self {
+        Self { lanes: bit(lane), linked: 0 }
+    }
+
+    /// Physical PPI `ppi` was acknowledged and left active.
+    pub const fn linked(ppi: IntId) -> Self {
+        let lanes = if ppi.0 < 32 { bit(ppi.0) } else { 0 };
+        Self { lanes, linked: lanes }
+    }
+}
+
 /// What came of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -189,6 +213,8 @@ struct Cpu {
     asleep: AtomicBool,
     /// GICR_TYPER.
     typer: u64,
+    /// What ICC_SGI1R_EL1 is written with to send SGI 0 to this vCPU alone.
+    own_sgi: u64,
     private: Mutex<Private>,
 }
 
@@ -246,6 +272,7 @@ impl Vgic {
             spi_banks: AtomicU32::new(0),
             asleep: AtomicBool::new(true),
             typer: v3::gicr_typer(n, n.wrapping_add(1) == mpidrs.len(), mpidr),
+            own_sgi: affinity::sgi_target(mpidr),
             private: Mutex::new(Private { bank: Bank::new(u32::MAX, SGI_EDGES), spi_lists: 0 }),
         });
         let vgic = Self {
@@ -329,6 +356,15 @@ impl Vgic {
         kicks
     }
 
+    /// What a write of ICC_SGI1R_EL1 means that sends an SGI to its sender alone, as it is told by one
+    /// comparison; anything else is for [`sgi`](Self::sgi).
+    #[inline(always)]
+    pub fn own_sgi(&self, me: VcpuId, value: u64) -> Option<Raised> {
+        const INTID: u64 = 15 << 24;
+        let own = self.cpu(me)?.own_sgi;
+        (value & !INTID == own).then_some(Raised::sgi((value >> 24 & 15) as u32))
+    }
+
     #[inline(always)]
     fn raise_sgi(&self, vcpu: VcpuId, group: SgiGroup, lane: u32) -> Kicks {
         let Some(cpu) = self.cpu(vcpu) else { return Kicks::NONE };
@@ -360,9 +396,9 @@ impl Vgic {
     /// Physical PPI `ppi` was acknowledged on behalf of `vcpu` and left active (see the module).
     #[inline]
     pub fn raise_linked(&self, vcpu: VcpuId, ppi: IntId) -> Kicks {
-        let Some(cpu) = self.cpu(vcpu).filter(|_| ppi.0 < 32) else { return Kicks::NONE };
-        let mut private = cpu.private.lock();
-        private.bank.link(ppi.0);
+        let Some(cpu) = self.cpu(vcpu) else { return Kicks::NONE };
+        let Raised { lanes, linked } = Raised::linked(ppi);
+        cpu.private.lock().bank.raise(lanes, linked);
         self.look(cpu, vcpu)
     }
 
@@ -402,6 +438,12 @@ impl Vgic {
     #[inline(always)]
     pub fn attention(&self, me: VcpuId) -> bool {
         self.cpu(me).is_some_and(|cpu| cpu.attention.load(Ordering::Acquire))
+    }
+
+    /// What [`attention`](Self::attention) looks at, for a loop that looks often.
+    pub fn attention_flag(&self, me: VcpuId) -> &AtomicBool {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        self.cpu(me).map_or(&NEVER, |cpu| &cpu.attention)
     }
 
     /// A new life for `me` (PSCI CPU_ON, or creation): its CPU interface is as after reset.

@@ -3,7 +3,7 @@
 use crate::exit::Size;
 use crate::machine::{IntId, ppi};
 use crate::vcpu::{Lists, VcpuId};
-use crate::vdev::vgic::{Frame, GicVersion, Kicks, Outcome, Vgic, VgicConfig, lr};
+use crate::vdev::vgic::{Frame, GicVersion, Kicks, Outcome, Raised, Vgic, VgicConfig, lr};
 
 pub(super) const TIMER: u32 = ppi::VIRTUAL_TIMER.0;
 
@@ -43,6 +43,10 @@ impl Cpu {
                 }
             }
             self.lists.hcr = self.hcr;
+            if self.maintenance() {
+                self.hcr = 0;
+                self.lists.hcr_dirty = true;
+            }
             self.lists.vmcr = self.vmcr;
             self.lists.loaded = false;
         }
@@ -186,6 +190,8 @@ pub(super) struct Vm {
     pub(super) cpus: Vec<Cpu>,
     /// Linked interrupts raised since somebody last looked, by vCPU.
     pub(super) raised: Vec<usize>,
+    /// Whether the last of them found its vCPU running.
+    running: bool,
 }
 
 pub(super) const RD: u64 = 0;
@@ -199,7 +205,7 @@ impl Vm {
         let mpidrs = (0..vcpus as u64).map(|n| 1 << 31 | n % 16 | n / 16 << 8).collect();
         let config = VgicConfig { version: GicVersion::V3, mpidrs, spis: 64, lists, priority_bits: 5 };
         let vgic = Vgic::new(config);
-        let mut vm = Self { vgic, cpus: Vec::new(), raised: Vec::new() };
+        let mut vm = Self { vgic, cpus: Vec::new(), raised: Vec::new(), running: false };
         for n in 0..vcpus {
             let mut lists = Lists::default();
             vm.vgic.reset_cpu(vcpu(n), &mut lists);
@@ -244,9 +250,14 @@ impl Vm {
 
     /// What the run loop does before an entry.
     pub(super) fn look(&mut self, n: usize) {
+        self.look_raised(n, Raised::NOTHING);
+    }
+
+    /// The same at an exit that raises something.
+    pub(super) fn look_raised(&mut self, n: usize, raised: Raised) {
         let cpu = &mut self.cpus[n];
         cpu.fold();
-        let kicks = self.vgic.sync(vcpu(n), &mut cpu.lists);
+        let kicks = self.vgic.sync_raised(vcpu(n), &mut cpu.lists, raised);
         assert!(!self.vgic.attention(vcpu(n)));
         cpu.enter();
         self.check_kicks(n, kicks);
@@ -272,7 +283,13 @@ impl Vm {
                 }
                 if cpu.timer_line && !cpu.timer_active {
                     self.cpus[n].timer_active = true;
-                    self.vgic.raise_linked(vcpu(n), IntId(TIMER));
+                    // While it runs, or while it waits.
+                    self.running = !self.running;
+                    if self.running {
+                        self.look_raised(n, Raised::linked(IntId(TIMER)));
+                    } else {
+                        self.vgic.raise_linked(vcpu(n), IntId(TIMER));
+                    }
                     self.raised.push(n);
                     quiet = false;
                 }

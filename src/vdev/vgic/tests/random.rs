@@ -169,8 +169,16 @@ impl Run {
                     self.model.get(n, intid).latch = true;
                 }
                 let value = u64::from(intid) << 24 | u64::from(targets);
-                let kicks = self.vm.vgic.sgi(vcpu(me), SgiGroup::Group1, value);
-                self.vm.check_kicks(me, kicks);
+                match self.vm.vgic.own_sgi(vcpu(me), value) {
+                    Some(raised) => {
+                        assert_eq!(targets, 1 << me);
+                        self.vm.look_raised(me, raised);
+                    }
+                    None => {
+                        let kicks = self.vm.vgic.sgi(vcpu(me), SgiGroup::Group1, value);
+                        self.vm.check_kicks(me, kicks);
+                    }
+                }
                 self.vm.settle();
             }
             Op::Take(n) if on(self, n) => self.take(n),

@@ -292,6 +292,25 @@ fn sgis_go_where_they_are_sent() {
 }
 
 #[test]
+fn an_sgi_to_its_sender_alone_is_told_from_others() {
+    let mpidrs = vec![1 << 31, 1 << 31 | 0x12, 1 << 31 | 3 << 32 | 0x02_0121];
+    let config = VgicConfig { version: GicVersion::V3, mpidrs, spis: 32, lists: 4, priority_bits: 5 };
+    let vgic = Vgic::new(config);
+    let own = [1, 1 << 44 | 1 << 2, 3 << 48 | 2 << 44 | 2 << 32 | 1 << 16 | 1 << 1];
+    for (n, &value) in own.iter().enumerate() {
+        for (m, me) in (0..own.len()).map(|m| (m, vcpu(m))) {
+            assert_eq!(vgic.own_sgi(me, value | 9 << 24).is_some(), m == n);
+        }
+        // What is told so is what the general way finds too.
+        assert_eq!(vgic.sgi(vcpu(0), SgiGroup::Group1, value).map(|v| v.0).collect::<Vec<_>>(), [n as u16]);
+        for more in [1 << 40, 1 << 9, 1 << 45] {
+            assert_eq!(vgic.own_sgi(vcpu(n), value ^ more), None, "not to itself alone");
+        }
+    }
+    assert_ne!(vgic.own_sgi(vcpu(0), 1), vgic.own_sgi(vcpu(0), 1 << 24 | 1));
+}
+
+#[test]
 fn the_guest_ends_the_physical_interrupt_too() {
     let mut vm = with_timer(4);
     vm.set_timer(0, true);

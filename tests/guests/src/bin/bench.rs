@@ -52,7 +52,10 @@ macro_rules! interrupt_row {
                 op!($hint);
             }
             $body;
-            check!(until(1000, || HANDLED.load(Ordering::Relaxed) != seen), concat!("no interrupt in row ", $hint));
+            check!(
+                until(1000, || HANDLED.load(Ordering::Relaxed) != seen),
+                concat!("no interrupt in row ", $hint)
+            );
             op!("hint #64");
         }
     };

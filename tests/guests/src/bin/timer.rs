@@ -31,7 +31,7 @@ fn counters() {
     }
     // With CNTVOFF for both, a guest's two counters agree.
     let (v, p) = (now(), mrs!("cntpct_el0"));
-    check!(p.wrapping_sub(v) < timer::frequency(), "CNTPCT_EL0 {p} and CNTVCT_EL0 {v} are apart");
+    check!(p.wrapping_sub(v) < 60 * timer::frequency(), "CNTPCT_EL0 {p} and CNTVCT_EL0 {v} are apart");
 }
 
 fn expect(what: &str, id: u32, due: u64) {
@@ -110,8 +110,13 @@ fn order() {
     msr!("cntv_ctl_el0", 1);
     msr!("cntp_ctl_el0", 1);
     check!(until(5000, || gic::count() == 2), "{} of two interrupts", gic::count());
-    check_eq!(gic::entry(0).0, PHYSICAL, "first");
-    check_eq!(gic::entry(1).0, VIRTUAL, "second");
+    // On a machine that stood still for a while both are due at once, and the lower number comes first.
+    if gic::entry(0).1 < late {
+        check_eq!(gic::entry(0).0, PHYSICAL, "first");
+        check_eq!(gic::entry(1).0, VIRTUAL, "second");
+    } else {
+        check_eq!(gic::entry(0).0 + gic::entry(1).0, PHYSICAL + VIRTUAL, "both");
+    }
     trap::irqs_off();
 }
 
@@ -136,6 +141,7 @@ fn masked_level() {
     timer::stop();
     timer::wait(micros(200));
     // A read of the controller's registers is where a hypervisor notices, at the latest.
-    let gone = until(1000, || !gic::bit(gic::reg::ISPEND, VIRTUAL) && gic::highest_pending() == gic::SPURIOUS);
+    let gone =
+        until(1000, || !gic::bit(gic::reg::ISPEND, VIRTUAL) && gic::highest_pending() == gic::SPURIOUS);
     check!(gone, "still pending at the end");
 }
