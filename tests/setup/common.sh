@@ -74,6 +74,7 @@ print_missing() {
     have cc || echo "  a C compiler as 'cc' (Debian: gcc libc6-dev)"
     have objcopy || echo "  objcopy (Debian: binutils)"
     have cpio || echo "  cpio"
+    [ -x /bin/kill ] || [ -x /usr/bin/kill ] || echo "  kill as a program (Debian: procps)"
     rustup_has_target || debian_rust_is_ready ||
         echo "  Rust $MIN_RUST or newer for $METAL_TARGET: 'rustup target add $METAL_TARGET'," \
             "or Debian's rustc-web cargo-web rust-web-src rust-web-clippy lld"

@@ -16,12 +16,14 @@ status=$TARGET/setup/test.status
 } | tee "$log"
 
 awk -v status="$(cat "$status")" '
-    # Both libtest and libtest-mimic write "test NAME ... ignored", with a reason where the test gives one.
+    # libtest writes "test NAME ... ignored, REASON", libtest-mimic "test NAME ... ignored (REASON)"; either may leave
+    # the reason out.
     /^test .* \.\.\. ignored/ {
         line = $0
         sub(/^test /, "", line)
         name = line; sub(/ +\.\.\. ignored.*/, "", name)
-        reason = line; sub(/.*\.\.\. ignored(, )?/, "", reason)
+        reason = line; sub(/.*\.\.\. ignored,? ?/, "", reason)
+        if (reason ~ /^\(.*\)$/) reason = substr(reason, 2, length(reason) - 2)
         skipped_names[++names] = name (reason == "" ? " (marked ignored)" : ": " reason)
     }
     /^test .* \.\.\. FAILED/ {
