@@ -25,7 +25,7 @@ impl Kicks {
     }
 
     /// The first `count` vCPUs.
-    fn first(count: usize) -> Self {
+    pub(super) fn first(count: usize) -> Self {
         Self(if count >= MAX_VCPUS { u64::MAX } else { 1u64.wrapping_shl(count as u32).wrapping_sub(1) })
     }
 
