@@ -37,7 +37,7 @@ pub struct Request {
     pub wide: bool,
 }
 
-/// What becomes of a call.
+/// What becomes of a call, where there is a source of entropy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoded {
     /// The result, for x0.
