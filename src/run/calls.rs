@@ -57,13 +57,13 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// that is empty would ask again and again.
     fn generator(&mut self, vcpu: &mut Vcpu, call: trng::Decoded) {
         match call {
-            _ if !self.machine.has_entropy() => smccc::answer(&mut vcpu.regs, smccc::NOT_SUPPORTED),
-            trng::Decoded::Value(value) => smccc::answer(&mut vcpu.regs, value),
-            trng::Decoded::Values(values) => smccc::answer_all(&mut vcpu.regs, values),
             trng::Decoded::Request(request) => {
                 let values = trng::answer(request, &mut || self.machine.random());
                 smccc::answer_all(&mut vcpu.regs, values);
             }
+            _ if !self.machine.has_entropy() => smccc::answer(&mut vcpu.regs, smccc::NOT_SUPPORTED),
+            trng::Decoded::Value(value) => smccc::answer(&mut vcpu.regs, value),
+            trng::Decoded::Values(values) => smccc::answer_all(&mut vcpu.regs, values),
         }
     }
 
