@@ -93,7 +93,7 @@ impl<'a> Reader<'a> {
         if !enabled(node) {
             return Ok(());
         }
-        bus.reg(node, |bank| match bank.is_empty() {
+        bus.reg(node, &mut |bank| match bank.is_empty() {
             true => Ok(()),
             false => self.platform.ram.push(bank).map_err(|_| full("memory", MAX_BANKS)),
         })
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
             // Without `reg` it asks whoever uses the memory to find a place, which is nothing to us.
             if prop(child, "reg").is_some() && enabled(child) {
                 let no_map = prop(child, "no-map").is_some();
-                bus.reg(child, |range| self.reserve(range, no_map))?;
+                bus.reg(child, &mut |range| self.reserve(range, no_map))?;
             }
         }
         Ok(())
@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
             ModuleKind::Other
         };
         let mut place = None;
-        bus.reg(node, |range| {
+        bus.reg(node, &mut |range| {
             place = place.or(Some(range));
             Ok(())
         })?;

@@ -120,7 +120,7 @@ impl<'a> Bus<'a> {
     pub(super) fn reg(
         &self,
         node: Node<'_, 'a>,
-        mut each: impl FnMut(HostRange) -> Result<(), Problem>,
+        each: &mut dyn FnMut(HostRange) -> Result<(), Problem>,
     ) -> Result<(), Problem> {
         let value = prop(node, "reg").unwrap_or_default();
         let stride = (self.address_cells + self.size_cells) as usize * 4;
