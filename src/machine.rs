@@ -120,4 +120,9 @@ pub trait Machine {
 
     /// 64 random bits, or `None` where the machine has no source of entropy.
     fn random(&mut self) -> Option<u64>;
+
+    /// Whether [`random`](Self::random) has anything to give. A source that was there stays.
+    fn has_entropy(&mut self) -> bool {
+        self.random().is_some()
+    }
 }

@@ -5,6 +5,7 @@
 //! E04xx a kernel or initrd, E05xx the tool's own input.
 
 use core::fmt;
+use heapless::string::StringView;
 
 /// Text of bounded length; what does not fit is cut.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -27,13 +28,17 @@ impl<const N: usize> Text<N> {
 
 impl<const N: usize> fmt::Write for Text<N> {
     fn write_str(&mut self, s: &str) -> fmt::Result {
-        for c in s.chars() {
-            if self.0.push(c).is_err() {
-                break;
-            }
-        }
+        append(&mut self.0, s);
         Ok(())
     }
+}
+
+/// Appends as many characters as there is room for; once for texts of all lengths.
+#[inline(never)]
+fn append(text: &mut StringView, s: &str) {
+    let room = text.capacity().saturating_sub(text.len());
+    let fits = s.floor_char_boundary(room);
+    let _ = text.push_str(s.get(..fits).unwrap_or_default());
 }
 
 impl<const N: usize> fmt::Display for Text<N> {

@@ -24,16 +24,19 @@ impl<T> RunQueue<T> {
     }
 
     /// Somebody became runnable, or used up a slice.
+    #[inline]
     pub fn push(&mut self, vcpu: T) {
         self.ready.push_back(vcpu);
     }
 
     /// Who runs next.
+    #[inline]
     pub fn pop(&mut self) -> Option<T> {
         self.ready.pop_front()
     }
 
     /// Whether anybody waits.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.ready.is_empty()
     }
@@ -76,11 +79,13 @@ impl Timers {
     }
 
     /// When the first is due.
+    #[inline]
     pub fn next(&self) -> Option<Ticks> {
         self.list.last().map(|(at, _)| *at)
     }
 
     /// Takes one that is due at `now`.
+    #[inline]
     pub fn expired(&mut self, now: Ticks) -> Option<Purpose> {
         let (_, purpose) = self.list.pop_if(|(at, _)| *at <= now)?;
         Some(purpose)

@@ -33,8 +33,8 @@ pub enum Call {
     Values([u64; 4]),
     /// The run loop's turn; the result goes to x0.
     Power(psci::Request),
-    /// Random bits by [`trng::answer`], for x0 to x3.
-    Random(trng::Request),
+    /// What the random number generator says, if there is one.
+    Random(trng::Decoded),
 }
 
 /// Decodes the call in x0 to x3, made with this immediate.
@@ -80,9 +80,8 @@ fn standard(regs: &GuestRegs, number: u16, wide: bool) -> Call {
     let args = [regs.x(1) & cut, regs.x(2) & cut, regs.x(3) & cut];
     if number & 0xfff0 == 0x50 {
         return match trng::decode(number, wide, args[0]) {
-            trng::Decoded::Value(value) => Call::Value(value),
-            trng::Decoded::Values(values) => Call::Values(values),
-            trng::Decoded::Request(request) => Call::Random(request),
+            trng::Decoded::Value(NOT_SUPPORTED) => Call::Value(NOT_SUPPORTED),
+            decoded => Call::Random(decoded),
         };
     }
     match psci::decode(number, wide, args) {
@@ -188,6 +187,19 @@ mod tests {
                 });
                 assert_eq!(any, is_known(id), "{id:#x}");
             }
+        }
+    }
+
+    #[test]
+    fn calls_of_the_generator_wait_for_whether_there_is_one() {
+        for (x, expected) in [
+            ([0x8400_0050, 0], trng::Decoded::Value(trng::VERSION)),
+            ([0x8400_0051, 0x8400_0050], trng::Decoded::Value(0)),
+            ([0x8400_0052, 0], trng::Decoded::Values(trng::UUID)),
+            ([0xc400_0053, 64], trng::Decoded::Request(trng::Request { bits: 64, wide: true })),
+            ([0xc400_0053, 0], trng::Decoded::Value(trng::status::INVALID_PARAMETERS)),
+        ] {
+            assert_eq!(call(&x), Call::Random(expected), "{x:x?}");
         }
     }
 

@@ -24,8 +24,6 @@ pub mod status {
     pub const NOT_SUPPORTED: u64 = (-1_i64) as u64;
     /// Zero bits, or more than one call can return.
     pub const INVALID_PARAMETERS: u64 = (-2_i64) as u64;
-    /// Nobody has seeded the generator.
-    pub const NO_ENTROPY: u64 = (-3_i64) as u64;
 }
 
 /// A call of TRNG_RND32 or TRNG_RND64 whose arguments make sense.
@@ -37,7 +35,7 @@ pub struct Request {
     pub wide: bool,
 }
 
-/// What becomes of a call.
+/// What becomes of a call, where there is a source of entropy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoded {
     /// The result, for x0.
@@ -84,7 +82,7 @@ fn features(function: u32) -> u64 {
     }
 }
 
-/// The results for x0 to x3. The bits fill x3 from the bottom, then x2, then x1; what is left over is zero.
+/// The results for x0 to x3: where `random` never gives anything, there is no such call. The bits fill x3 from the bottom, then x2, then x1; what is left over is zero.
 pub fn answer(request: Request, random: &mut dyn FnMut() -> Option<u64>) -> [u64; 4] {
     let mut words = [0; 3];
     let width: u32 = if request.wide { 64 } else { 32 };
@@ -94,7 +92,7 @@ pub fn answer(request: Request, random: &mut dyn FnMut() -> Option<u64>) -> [u64
         if bits == 0 {
             break;
         }
-        let Some(random) = random() else { return [status::NO_ENTROPY, 0, 0, 0] };
+        let Some(random) = random() else { return [status::NOT_SUPPORTED, 0, 0, 0] };
         *word = random >> 64_u32.wrapping_sub(bits);
         left = left.wrapping_sub(bits);
     }
@@ -204,7 +202,7 @@ mod tests {
         assert_eq!(entropy.next_u64(), None);
         assert_eq!(
             answer(Request { bits: 8, wide: true }, &mut || entropy.next_u64()),
-            [status::NO_ENTROPY, 0, 0, 0]
+            [status::NOT_SUPPORTED, 0, 0, 0]
         );
         entropy.seed(&[1]);
         assert!(entropy.next_u64().is_some());

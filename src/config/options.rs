@@ -7,6 +7,7 @@ use crate::problem::{Hint, Problem};
 use log::LevelFilter;
 
 const KNOWN: &[&str] = &["loglevel", "console", "memory", "vcpus"];
+/// In the order of [`LevelFilter`].
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
 /// What `/chosen/bootargs` asks for.
@@ -54,7 +55,8 @@ impl<'a> Options<'a> {
 }
 
 fn level(value: &str) -> Result<LevelFilter, Problem> {
-    value.parse().map_err(|_| {
+    let known = LevelFilter::iter().zip(LEVELS).find(|(_, name)| name.eq_ignore_ascii_case(value));
+    known.map(|(level, _)| level).ok_or_else(|| {
         problem!("E0216", ("/chosen bootargs loglevel"); ("\"{value}\""); ("{}", Hint { word: value, known: LEVELS }))
     })
 }
@@ -81,6 +83,17 @@ pub fn parse_size(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_are_those_of_the_log() {
+        for (name, level) in LEVELS.iter().zip(LevelFilter::iter()) {
+            assert_eq!(level.to_string(), name.to_uppercase());
+            assert_eq!(Options::parse(&std::format!("loglevel={name}")).unwrap().loglevel, Some(level));
+        }
+        assert_eq!(LEVELS.len(), LevelFilter::iter().count());
+        assert_eq!(Options::parse("loglevel=Debug").unwrap().loglevel, Some(LevelFilter::Debug));
+        assert_eq!(Options::parse("loglevel=3").unwrap_err().code, "E0216");
+    }
 
     #[test]
     fn sizes_have_units() {

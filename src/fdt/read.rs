@@ -93,10 +93,14 @@ impl<'a> Reader<'a> {
         if !enabled(node) {
             return Ok(());
         }
-        bus.reg(node, |bank| match bank.is_empty() {
-            true => Ok(()),
-            false => self.platform.ram.push(bank).map_err(|_| full("memory", MAX_BANKS)),
-        })
+        let mut n = 0;
+        while let Some(bank) = bus.reg(node, n)? {
+            if !bank.is_empty() {
+                self.platform.ram.push(bank).map_err(|_| full("memory", MAX_BANKS))?;
+            }
+            n += 1;
+        }
+        Ok(())
     }
 
     fn reserved_memory(&mut self, node: Node<'_, 'a>, above: &Bus<'a>) -> Result<(), Problem> {
@@ -105,7 +109,11 @@ impl<'a> Reader<'a> {
             // Without `reg` it asks whoever uses the memory to find a place, which is nothing to us.
             if prop(child, "reg").is_some() && enabled(child) {
                 let no_map = prop(child, "no-map").is_some();
-                bus.reg(child, |range| self.reserve(range, no_map))?;
+                let mut n = 0;
+                while let Some(range) = bus.reg(child, n)? {
+                    self.reserve(range, no_map)?;
+                    n += 1;
+                }
             }
         }
         Ok(())
@@ -190,12 +198,7 @@ impl<'a> Reader<'a> {
         } else {
             ModuleKind::Other
         };
-        let mut place = None;
-        bus.reg(node, |range| {
-            place = place.or(Some(range));
-            Ok(())
-        })?;
-        let Some(range) = place.filter(|r| !r.is_empty()) else {
+        let Some(range) = bus.reg(node, 0)?.filter(|r| !r.is_empty()) else {
             return Err(bad(
                 node.name,
                 "reg",

@@ -116,32 +116,26 @@ impl<'a> Bus<'a> {
         })
     }
 
-    /// The same as ranges of addresses; a length that is no multiple of an entry, or a range that wraps, is E0105.
-    pub(super) fn reg(
-        &self,
-        node: Node<'_, 'a>,
-        mut each: impl FnMut(HostRange) -> Result<(), Problem>,
-    ) -> Result<(), Problem> {
+    /// Entry `n` of `reg` as a range of addresses; `None` after the last. A length that is no multiple of an
+    /// entry, or a range that wraps, is E0105.
+    #[inline(never)]
+    pub(super) fn reg(&self, node: Node<'_, 'a>, n: usize) -> Result<Option<HostRange>, Problem> {
         let value = prop(node, "reg").unwrap_or_default();
         let stride = (self.address_cells + self.size_cells) as usize * 4;
         if self.size_cells == 0 || stride == 0 || !value.len().is_multiple_of(stride) {
             return Err(problem!("E0105", ("{} reg", node.name); ("{} bytes long", value.len());
                 ("Entries of {} cells of address and {} of size belong there", self.address_cells, self.size_cells)));
         }
-        let mut left = value.len() / stride;
-        for (start, size) in self.entries(value) {
-            each(range(node, start, size)?)?;
-            left -= 1;
-        }
-        if left != 0 {
-            return Err(bad(
+        match self.entries(value.get(n * stride..).unwrap_or_default()).next() {
+            Some((start, size)) => range(node, start, size).map(Some),
+            None if n < value.len() / stride => Err(bad(
                 node.name,
                 "reg",
                 "has a number of more than 64 bits",
                 "Addresses have 64 bits at most",
-            ));
+            )),
+            None => Ok(None),
         }
-        Ok(())
     }
 
     /// An address on this bus as one of the bus above, if `ranges` says how.

@@ -1,16 +1,30 @@
 //! Tells files apart by their first bytes, so that a wrong one can be called by its name.
 
 /// A kind of file, by what is at a fixed offset.
+///
+/// The bytes lie in the entry itself: in an image that runs anywhere, a pointer costs a relocation too.
 struct Kind {
     offset: usize,
-    magic: &'static [u8],
+    magic: [u8; LONGEST],
+    length: usize,
     name: &'static str,
     /// Linux can unpack it as an initrd.
     initrd: bool,
 }
 
-const fn kind(offset: usize, magic: &'static [u8], name: &'static str, initrd: bool) -> Kind {
-    Kind { offset, magic, name, initrd }
+/// Bytes of the longest magic number.
+const LONGEST: usize = 10;
+
+const fn kind(offset: usize, bytes: &[u8], name: &'static str, initrd: bool) -> Kind {
+    let mut magic = [0; LONGEST];
+    magic.split_at_mut(bytes.len()).0.copy_from_slice(bytes);
+    Kind { offset, magic, length: bytes.len(), name, initrd }
+}
+
+impl Kind {
+    fn magic(&self) -> &[u8] {
+        self.magic.get(..self.length).unwrap_or_default()
+    }
 }
 
 /// The first that fits is taken: what is special comes before what is general.
@@ -44,7 +58,7 @@ const KINDS: &[Kind] = &[
 ];
 
 fn find(bytes: &[u8]) -> Option<&'static Kind> {
-    KINDS.iter().find(|k| bytes.get(k.offset..).is_some_and(|rest| rest.starts_with(k.magic)))
+    KINDS.iter().find(|k| bytes.get(k.offset..).is_some_and(|rest| rest.starts_with(k.magic())))
 }
 
 /// What a file looks like, in words.

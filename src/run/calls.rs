@@ -10,6 +10,7 @@ use crate::machine::Machine;
 use crate::psci::{Entry, Request, affinity_state, status};
 use crate::smccc::{self, Call};
 use crate::sysreg::{self, Action, Identity, Sgi, timer, timer::TimerReg};
+use crate::trng;
 use crate::vcpu::{El1, Power, Vcpu};
 use crate::vdev::vgic::SgiGroup;
 use crate::vm::{Reason, Vm};
@@ -44,12 +45,25 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 smccc::answer_all(&mut vcpu.regs, values);
                 Next::Resume
             }
-            Call::Random(request) => {
-                let values = crate::trng::answer(request, &mut || self.machine.random());
-                smccc::answer_all(&mut vcpu.regs, values);
+            Call::Random(call) => {
+                self.generator(vcpu, call);
                 Next::Resume
             }
             Call::Power(request) => self.power(vm, vcpu, request),
+        }
+    }
+
+    /// TRNG (DEN0098). Without a source of entropy there is no such service: a guest that were told of one
+    /// that is empty would ask again and again.
+    fn generator(&mut self, vcpu: &mut Vcpu, call: trng::Decoded) {
+        match call {
+            trng::Decoded::Request(request) => {
+                let values = trng::answer(request, &mut || self.machine.random());
+                smccc::answer_all(&mut vcpu.regs, values);
+            }
+            _ if !self.machine.has_entropy() => smccc::answer(&mut vcpu.regs, smccc::NOT_SUPPORTED),
+            trng::Decoded::Value(value) => smccc::answer(&mut vcpu.regs, value),
+            trng::Decoded::Values(values) => smccc::answer_all(&mut vcpu.regs, values),
         }
     }
 
