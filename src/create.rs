@@ -165,7 +165,7 @@ impl<'a, M: Machine> Maker<'a, M> {
         log::info!(
             "memory: EL2 uses {} KiB and {} KiB a VM; {} MiB free",
             image.size() >> 10,
-            (self.free.table_bytes() + self.heap) / u64::from(self.made.max(1)) >> 10,
+            ((self.free.table_bytes() + self.heap) / u64::from(self.made.max(1))) >> 10,
             self.free.memory().free() >> 20
         );
     }
