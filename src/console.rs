@@ -14,6 +14,9 @@ use spin::Mutex;
 /// Own lines that may wait. What does not fit is lost: a guest may cause lines, and must not fill EL2.
 pub const LOG_BYTES: usize = 16 << 10;
 
+/// Bytes that one call moves at most, so that EL2 does not stay: the line's interrupt brings it back.
+const BURST: usize = 256;
+
 /// Typed bytes that may wait for the guest; beyond that they wait in the UART.
 pub const INPUT_BYTES: usize = 4 << 10;
 
@@ -86,13 +89,11 @@ pub struct Console {
 #[cold]
 fn pump_log<M: Machine>(machine: &mut M) -> bool {
     let mut log = LOG.lock();
-    while !log.is_empty() {
-        let taken = machine.console_put(log.front());
-        let all = taken == log.front().len();
-        log.consumed(taken);
-        if !all {
-            return false;
-        }
+    let front = log.front().get(..BURST.min(log.front().len())).unwrap_or_default();
+    let taken = machine.console_put(front);
+    log.consumed(taken);
+    if !log.is_empty() {
+        return false;
     }
     LOG_WAITS.store(false, Ordering::Relaxed);
     true
@@ -104,7 +105,11 @@ impl Console {
     pub fn pump<M: Machine>(&mut self, machine: &mut M, uart: &mut Pl011) {
         let mut flowing = !LOG_WAITS.load(Ordering::Relaxed) || pump_log(machine);
         if flowing {
-            flowing = uart.drain(|byte| machine.console_put(&[byte]) == 1);
+            let mut left = BURST;
+            flowing = uart.drain(|byte| {
+                left = left.wrapping_sub(1);
+                left != 0 && machine.console_put(&[byte]) == 1
+            });
         }
         if self.wants_room == flowing {
             self.wants_room = !flowing;
@@ -114,12 +119,17 @@ impl Console {
 
     /// Takes what was typed off the line.
     pub fn receive<M: Machine>(&mut self, machine: &mut M) {
-        while self.input.len() < INPUT_BYTES {
+        for _ in 0..BURST {
+            if self.input.len() >= INPUT_BYTES {
+                break;
+            }
             let Some(byte) = machine.console_get() else { return };
             self.input.write(&[byte], INPUT_BYTES);
         }
         // Full: what is still in the UART would interrupt for ever.
-        machine.console_listen(false);
+        if self.input.len() >= INPUT_BYTES {
+            machine.console_listen(false);
+        }
     }
 
     /// Types waiting input into the port, as far as it takes it.

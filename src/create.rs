@@ -75,6 +75,8 @@ pub struct Maker<'a, M> {
     /// Bytes of heap that were set aside for the VMs.
     heap: u64,
     vmids: Vmids,
+    /// What the VMs made so far have.
+    assigned: Vec<Assigned>,
     host: Host,
     made: u16,
 }
@@ -83,7 +85,7 @@ impl<'a, M: Machine> Maker<'a, M> {
     /// A maker with all of `free` to give; `heap` bytes were set aside for the VMs before.
     pub fn new(machine: &'a mut M, free: FreeRam, heap: u64, host: Host) -> Self {
         let vmids = Vmids::new(if host.vmid16 { 16 } else { 8 });
-        Self { machine, free, heap, vmids, host, made: 0 }
+        Self { machine, free, heap, vmids, assigned: Vec::new(), host, made: 0 }
     }
 
     /// Makes one VM.
@@ -188,10 +190,12 @@ impl<'a, M: Machine> Maker<'a, M> {
             pa_bits: self.host.pa_bits,
             vmid16: self.host.vmid16,
         };
-        // VMs are made once so far, and none gives its VMID up: a generation ends only when all are in use.
-        let Some((Assigned { vmid, .. }, _)) = self.vmids.assign(Assigned::NONE, &[]) else {
+        // Every VM keeps its VMID for good so far, so a generation never ends: with all in use, that is it.
+        let Some((assigned, _)) = self.vmids.assign(Assigned::NONE, &self.assigned) else {
             return Err(problem!("E0325", ("vm.{}", config.name); ("no VMID is left"); ("Fewer VMs")));
         };
+        self.assigned.push(assigned);
+        let vmid = assigned.vmid;
         let mut pages = self.free.tables();
         let mut stage2 = Stage2::new(geometry, vmid, &mut pages).ok_or_else(|| no_memory(&config.name))?;
         for (at, chunk) in ram.chunks() {

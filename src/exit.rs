@@ -331,7 +331,7 @@ pub fn decode(esr: u64, far: u64, ipa: GuestPhysAddr) -> Exit {
         ec::CP15_32 | ec::CP15_64 => Exit::Cp15(Trap { esr }),
         // Unknown reason, other coprocessor accesses of AArch32 (CP14, LDC, BXJ ..), SVE, and the like:
         // whatever a CPU traps that the guest was not shown is UNDEFINED to it.
-        0x00 | 0x05..=0x06 | 0x08..=0x0e | ec::SVE | 0x1a..=0x1d => Exit::Undefined(Trap { esr }),
+        0x00 | 0x05..=0x06 | 0x14 | 0x08..=0x0e | ec::SVE | 0x1a..=0x1d => Exit::Undefined(Trap { esr }),
         _ => Exit::Unknown(Trap { esr }),
     }
 }

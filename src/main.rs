@@ -153,6 +153,8 @@ mod image {
     /// Boot, from the tree to the guests.
     fn boot(tree: &'static [u8], platform: &Platform<'static>) -> Result<core::convert::Infallible, Problem> {
         early_line(format_args!("Mezzanine {} at EL2", env!("CARGO_PKG_VERSION")));
+        in_ram(platform, "image", arch::image())?;
+        in_ram(platform, "device tree", tree_range(tree))?;
         // 1. Translation and caches, before the first lock.
         setup::enable_mmu(platform)?;
         // 2. The heap and the log.
@@ -171,7 +173,7 @@ mod image {
         // 6. The guests that we were given.
         let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1) as u16;
         let facts = HostFacts { cpus, memory: for_guests(&memory), gic: GicVersion::V3 };
-        let machine_config = config::read(platform, &module_bytes, &facts)?;
+        let machine_config = config::read(platform, &|range| module_bytes(platform, tree, range), &facts)?;
         machine_config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         log::info!("config: {} VM(s)", machine_config.vms.len());
         // 7. Room for what each VM keeps at EL2.
@@ -267,12 +269,8 @@ mod image {
 
     /// RAM less what is taken: by the firmware, the image, the tree and the modules.
     fn free_memory(tree: &'static [u8], platform: &Platform<'_>) -> Memory {
-        let tree = HostRange::between(
-            HostPhysAddr::at(tree.as_ptr() as u64),
-            HostPhysAddr::at(tree.as_ptr_range().end as u64),
-        );
         let mut memory = Memory::new();
-        for piece in platform.usable(&[arch::image(), tree]) {
+        for piece in platform.usable(&[arch::image(), tree_range(tree)]) {
             memory.add(piece);
         }
         memory
@@ -285,10 +283,38 @@ mod image {
         whole.saturating_sub(2 * BLOCK_2M)
     }
 
-    /// A boot module's bytes, if all of it is RAM.
-    fn module_bytes(range: HostRange) -> Option<&'static [u8]> {
-        // SAFETY: `config` asks for modules of the tree only, which `free_memory` has taken out.
-        Some(unsafe { setup::bytes(range) })
+    /// A boot module's bytes, if all of it is RAM and nobody else's.
+    fn module_bytes(platform: &Platform<'_>, tree: &[u8], range: HostRange) -> Option<&'static [u8]> {
+        let mapped = is_mapped(platform, range);
+        let ours = range.overlaps(&arch::image()) || range.overlaps(&tree_range(tree));
+        // SAFETY: RAM that step 1 mapped, and neither image nor tree; `free_memory` has taken out all modules,
+        // so nobody writes to it.
+        (mapped && !ours).then(|| unsafe { setup::bytes(range) })
+    }
+
+    /// Whether EL2 maps the whole of a range: RAM in one bank, no part of it `no-map`.
+    fn is_mapped(platform: &Platform<'_>, range: HostRange) -> bool {
+        platform.ram.iter().any(|bank| bank.encloses(&range))
+            && !platform.reserved.iter().any(|hole| hole.no_map && hole.range.overlaps(&range))
+    }
+
+    /// What we stand on must be part of the RAM that the tree describes.
+    fn in_ram(platform: &Platform<'_>, what: &str, range: HostRange) -> Result<(), Problem> {
+        if is_mapped(platform, range) {
+            return Ok(());
+        }
+        Err(
+            problem!("E0135", ("/memory reg"); ("the {what} at {range} lies outside of the RAM that the tree describes");
+            ("Describe all RAM, and reserve with no-map only what nobody touches")),
+        )
+    }
+
+    /// Where the tree lies.
+    fn tree_range(tree: &[u8]) -> HostRange {
+        HostRange::between(
+            HostPhysAddr::at(tree.as_ptr() as u64),
+            HostPhysAddr::at(tree.as_ptr_range().end as u64),
+        )
     }
 
     /// Everything has stopped: what is left goes out, then the machine off.

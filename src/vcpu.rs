@@ -199,6 +199,10 @@ pub struct Lists {
     pub release: u32,
 }
 
+/// HCR_EL2.TVM: writes of the Stage 1 registers trap. Set while a guest that used set/way maintenance turns
+/// its caches on.
+pub const HCR_TVM: u64 = 1 << 26;
+
 /// Where a vCPU is in its life, as its owner sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Power {
@@ -285,7 +289,7 @@ impl Vcpu {
         *self = Self {
             mpidr: self.mpidr,
             midr: self.midr,
-            hcr: self.hcr,
+            hcr: self.hcr & !HCR_TVM,
             vttbr: self.vttbr,
             vtcr: self.vtcr,
             cntvoff: self.cntvoff,

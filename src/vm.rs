@@ -6,6 +6,7 @@
 
 use crate::addr::GuestPhysAddr;
 use crate::idregs::IdRegs;
+use crate::machine::ppi;
 use crate::ram::GuestRam;
 use crate::stage2::Stage2;
 use crate::vcpu::{Power, Vcpu, VcpuId, VmId};
@@ -204,10 +205,18 @@ impl Vm {
     pub fn power_on(&self, id: VcpuId, entry: u64, x0: u64) -> Option<Box<Vcpu>> {
         let mut parked = self.slot(id)?.parked.lock();
         let mut vcpu = parked.take_if(|vcpu| vcpu.power == Power::Off)?;
-        vcpu.reset(entry, x0);
-        self.vgic.reset_cpu(id, &mut vcpu.lists);
+        self.renew(&mut vcpu, entry, x0);
         self.on.fetch_add(1, Ordering::AcqRel);
         Some(vcpu)
+    }
+
+    /// Begins a new life of a vCPU that is on no CPU: of its timers nothing is left, nor of its CPU interface.
+    pub fn renew(&self, vcpu: &mut Vcpu, entry: u64, x0: u64) {
+        vcpu.reset(entry, x0);
+        self.vgic.reset_cpu(vcpu.id, &mut vcpu.lists);
+        // Whom this concerns looks before it enters: the vCPU itself.
+        let _ = self.vgic.set_ppi(vcpu.id, ppi::PHYSICAL_TIMER, false);
+        let _ = self.vgic.retract_linked(vcpu.id, ppi::VIRTUAL_TIMER);
     }
 
     /// Takes a vCPU that waits, to run it.

@@ -8,6 +8,7 @@ use super::el2::cptr;
 use super::sys::{op, read, write};
 use crate::vcpu::{El1, FpRegs, LiveId, Vcpu};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use spin::Mutex;
 
 macro_rules! el1 {
@@ -53,8 +54,8 @@ pub(super) struct Resident {
     vcpu: Option<LiveId>,
     /// FP and SIMD registers, and where they go when somebody else wants the unit.
     fp: Option<(LiveId, Arc<Mutex<FpRegs>>)>,
-    /// The VM whose vCPU was here last, and which of them: another one of it means stale TLB entries.
-    last: Option<(u64, LiveId)>,
+    /// For each VM, by its number, which of its vCPUs was here last: another one means stale TLB entries.
+    last: Vec<Option<LiveId>>,
 }
 
 impl Resident {
@@ -82,15 +83,23 @@ impl Resident {
         write!("CNTV_CTL_EL0", vcpu.virtual_timer.ctl);
         // ASIDs are one vCPU's own, so another vCPU of the same VM must not find this one's entries
         // (Arm ARM D8.17: entries are tagged with VMID and ASID only).
-        if self.last.is_some_and(|(vttbr, live)| vttbr == vcpu.vttbr && live != vcpu.live) {
+        if self.was_another(vcpu) {
             op!("tlbi vmalle1");
             op!("ic iallu");
             op!("dsb nsh");
         }
-        self.last = Some((vcpu.vttbr, vcpu.live));
         write!("CPTR_EL2", if self.owns_fp(vcpu) { cptr::FP_ON } else { cptr::FP_OFF });
         super::isb();
         self.vcpu = Some(vcpu.live);
+    }
+
+    /// Whether another vCPU of the same VM, or an earlier life of this one, was the VM's last here.
+    fn was_another(&mut self, vcpu: &Vcpu) -> bool {
+        let place = usize::from(vcpu.vm.0);
+        if place >= self.last.len() {
+            self.last.resize(place + 1, None);
+        }
+        self.last[place].replace(vcpu.live).is_some_and(|live| live != vcpu.live)
     }
 
     /// Writes EL1 registers and the timer back, and stops the timer. FP stays until somebody wants it.

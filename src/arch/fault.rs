@@ -135,6 +135,13 @@ fn status(esr: u64) -> &'static str {
 /// From `vectors.s`: an exception that EL2 caused. `regs`: x0..x30, pc, pstate, sp.
 #[unsafe(no_mangle)]
 extern "C" fn mezzanine_own_exception(vector: u64, regs: &[u64; 34]) -> ! {
+    /// One report is being written.
+    static BUSY: AtomicU8 = AtomicU8::new(0);
+    if BUSY.load(Ordering::Relaxed) != 0 {
+        // The report itself went wrong: there is nothing left to say it with.
+        off();
+    }
+    BUSY.store(1, Ordering::Relaxed);
     let (esr, far) = (sys::read!("ESR_EL2"), sys::read!("FAR_EL2"));
     let kind = ["synchronous exception", "IRQ", "FIQ", "SError"][(vector & 3) as usize];
     let mut out = Raw;

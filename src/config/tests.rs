@@ -371,6 +371,9 @@ fn every_code_is_explained() {
         include_str!("../guest/gzip.rs"),
         include_str!("../guest/layout.rs"),
         include_str!("../guest/linux.rs"),
+        include_str!("../create.rs"),
+        include_str!("../main.rs"),
+        include_str!("../arch/setup.rs"),
     ]
     .concat();
     let used: std::collections::BTreeSet<&str> =

@@ -81,8 +81,6 @@ pub const AARCH64: &[Row] = fields! {
     6 2 48 Unsigned 1 "ID_AA64ISAR2_EL1.RPRFM";
     6 2 52 Unsigned 1 "ID_AA64ISAR2_EL1.CSSC";
     7 0  4 Unsigned 2 "ID_AA64MMFR0_EL1.ASIDBits";      // TTBR and TCR are switched
-    7 0  8 Unsigned 1 "ID_AA64MMFR0_EL1.BigEnd";        // SCTLR_EL1
-    7 0 16 Unsigned 1 "ID_AA64MMFR0_EL1.BigEndEL0";
     7 0 20 Unsigned 1 "ID_AA64MMFR0_EL1.TGran16";       // 2 is LPA2: addresses wider than any IPA here
     7 0 24 Signed   0 "ID_AA64MMFR0_EL1.TGran64";
     7 0 28 Signed   0 "ID_AA64MMFR0_EL1.TGran4";        // 1 is LPA2

@@ -43,7 +43,7 @@ fn a_guest_of_a_cortex_a72() {
     assert_eq!(regs.get(4, 0), 0x1100_0000_0100_0012);
     assert_eq!(regs.get(5, 0), 0x0010_1006);
     assert_eq!(regs.get(6, 0), 0x0001_1120);
-    assert_eq!(regs.get(7, 0), 0x0000_0122, "PARange is the VM's, 40 bits; no Secure state");
+    assert_eq!(regs.get(7, 0), 0x0000_0022, "PARange is the VM's, 40 bits; no Secure state");
     assert_eq!(regs.get(1, 0), 0x0000_0131);
     assert_eq!(regs.get(1, 1), 0x0001_0001);
     assert_eq!(regs.get(1, 2), 6);
@@ -64,7 +64,7 @@ fn a_cpu_that_has_everything_shows_what_is_switched() {
     assert_eq!(regs.get(6, 0), 0x1221_1111_1021_2120);
     assert_eq!(regs.get(6, 1), 0x0011_1111_0021_1002);
     assert_eq!(regs.get(6, 2), 0x0011_0000_1010_0010);
-    assert_eq!(regs.get(7, 0), 0x0000_0000_0011_0122);
+    assert_eq!(regs.get(7, 0), 0x0000_0000_0010_0022);
     assert_eq!(regs.get(7, 1), 0x1001_1020_0030_2002);
     assert_eq!(regs.get(7, 2), 0x1021_0011_1011_0111);
     for (crm, op2) in [(4, 2), (4, 3), (4, 4), (4, 5), (4, 6), (4, 7), (5, 1), (5, 2), (5, 3), (5, 4)] {

@@ -39,11 +39,15 @@ impl FreeRam {
         &self.memory
     }
 
-    /// `size` bytes for a guest, from `start` of its address space on, in as few pieces as there are, each of
-    /// whole blocks of 2 MiB. `None` if there is not enough.
+    /// `size` bytes for a guest, from `start` of its address space on, in as few pieces as there are, each at
+    /// a multiple of 2 MiB. What rounding up to that takes more is nobody's. `None` if there is not enough.
     #[allow(unsafe_code, reason = "the memory becomes a guest's here")]
     pub fn guest_ram(&mut self, start: GuestPhysAddr, size: u64) -> Option<GuestRam> {
-        let pieces = self.memory.take_pieces(size, BLOCK_2M)?;
+        let mut pieces = self.memory.take_pieces(size.checked_next_multiple_of(BLOCK_2M)?, BLOCK_2M)?;
+        let over = pieces.iter().map(HostRange::size).fold(0, u64::wrapping_add).wrapping_sub(size);
+        if let Some(last) = pieces.last_mut() {
+            *last = HostRange::new(last.start(), last.size().saturating_sub(over))?;
+        }
         // SAFETY: RAM, by the promise of `new`, and nobody else's now, by the books of `Memory`.
         Some(unsafe { GuestRam::new(start, &pieces) })
     }

@@ -11,13 +11,11 @@ use crate::psci::{Entry, Request, affinity_state, status};
 use crate::smccc::{self, Call};
 use crate::sysreg::{self, Action, Identity, Sgi, timer, timer::TimerReg};
 use crate::trng;
-use crate::vcpu::{El1, Power, Vcpu};
+use crate::vcpu::{El1, HCR_TVM, Power, Vcpu};
 use crate::vdev::vgic::SgiGroup;
 use crate::vm::{Reason, Vm};
 use alloc::sync::Arc;
 
-/// HCR_EL2.TVM: writes of the Stage 1 registers trap.
-const HCR_TVM: u64 = 1 << 26;
 /// SCTLR_EL1.M and C: translation and data caches on.
 const SCTLR_CACHED: u64 = 1 | 1 << 2;
 

@@ -152,6 +152,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         for vm in self.world.vms() {
             self.watch(vm.id);
         }
+        self.rearm();
         while self.world.running.load(Ordering::Acquire) != 0 {
             match self.next_runnable() {
                 Some(vcpu) => self.host(vcpu),
@@ -180,6 +181,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             self.slice_end = None;
             if self.others_wait() {
                 self.start_slice();
+            } else {
+                self.rearm();
             }
             match self.stint(vm, &mut vcpu) {
                 Stint::Yielded if !self.others_wait() => continue,
@@ -213,6 +216,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         self.put(vm, &mut vcpu);
         let id = vcpu.id;
         self.timers.set(Purpose::Vcpu(vm.id, id), vcpu.next_deadline().map(Ticks));
+        self.rearm();
         vcpu.power = Power::Blocked;
         vm.park(vcpu);
         // Whoever left a message before the vCPU was there to be taken did not wake it.
@@ -226,8 +230,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let Some(slot) = vm.slot(vcpu.id) else { return Stint::Off };
         if let Some((entry, x0)) = vcpu.resume_at.take() {
             self.put(vm, vcpu);
-            vcpu.reset(entry, x0);
-            vm.vgic.reset_cpu(vcpu.id, &mut vcpu.lists);
+            vm.renew(vcpu, entry, x0);
         }
         let attention = vm.vgic.attention_flag(vcpu.id);
         loop {
@@ -438,7 +441,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Has a vCPU look at its mailbox: takes it out of its parking slot if it waits there.
     fn wake(&mut self, vm: &Vm, id: VcpuId) {
         if let Some(vcpu) = vm.take_blocked(id) {
-            self.timers.set(Purpose::Vcpu(vm.id, id), None);
+            // Its virtual timer is the hardware's again once it runs; the emulated one is still this timer's.
+            let due = vcpu.physical_timer.due().map(|at| Ticks(at.wrapping_add(vcpu.cntvoff)));
+            self.timers.set(Purpose::Vcpu(vm.id, id), due);
             self.admit(vcpu);
         }
     }

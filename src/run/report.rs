@@ -68,6 +68,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             self.console.pump(&mut self.machine, &mut vm.uart.lock());
             self.world.show_another();
         }
+        // These lines, and the screen that is shown from now on, wait for nobody else to write.
+        self.refresh_console();
         self.world.running.fetch_sub(1, Ordering::AcqRel);
     }
 

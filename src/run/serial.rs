@@ -50,6 +50,11 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// The line interrupted: somebody typed, or it takes bytes again.
     pub(super) fn console_interrupt(&mut self) {
         self.console.receive(&mut self.machine);
+        self.refresh_console();
+    }
+
+    /// Moves what waits: own lines and the shown screen out, typed bytes in.
+    pub(super) fn refresh_console(&mut self) {
         if let Some(shown) = self.world.shown() {
             let level = {
                 let mut uart = shown.uart.lock();

@@ -497,6 +497,48 @@ fn two_vms_share_a_cpu_by_slices() {
 }
 
 #[test]
+fn a_guest_that_never_waits_is_watched() {
+    // Ten seconds by this machine's counter of 1 MHz, armed before the first entry.
+    run(
+        &[1],
+        vec![step(|machine, vcpu| {
+            assert_eq!(machine.deadline, Some(Ticks(10_000_000)));
+            hvc(vcpu, 0x8400_0008, [0; 3])
+        })],
+    );
+}
+
+#[test]
+fn a_wake_by_something_else_leaves_the_emulated_timer_set() {
+    let write = |op2, value: u64| {
+        step(move |_, vcpu| {
+            vcpu.regs.set_x(5, value);
+            Exit::SysReg(SysReg { reg: SysRegId::new(3, 3, 14, 2, op2), rt: 5, read: false })
+        })
+    };
+    run(
+        &[2],
+        vec![
+            write(2, 5_000), // CNTP_CVAL
+            write(1, 1),     // CNTP_CTL
+            step(|_, vcpu| hvc(vcpu, 0xc400_0003, [1, 0x4020_1000, 0])),
+            step(|_, _| wfi()),
+            // The second runs while the first is parked with its timer; something wakes the first.
+            step(|_, vcpu| {
+                assert_eq!(vcpu.id, VcpuId(1));
+                vcpu.regs.set_x(5, 1);
+                Exit::SysReg(SysReg { reg: SysRegId::new(3, 0, 12, 11, 5), rt: 5, read: false })
+            }),
+            step(|machine, vcpu| {
+                // Whoever runs now: the timer is still set, and before any slice or watchdog.
+                assert!(machine.deadline.is_some_and(|at| at <= Ticks(5_000)), "{:?}", machine.deadline);
+                hvc(vcpu, 0x8400_0008, [0; 3])
+            }),
+        ],
+    );
+}
+
+#[test]
 fn set_way_maintenance_flushes_the_ram_in_pieces_and_once() {
     let dc_isw = || {
         step(|_, vcpu: &mut Vcpu| {

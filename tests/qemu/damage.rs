@@ -116,6 +116,12 @@ pub(crate) fn trials() -> Vec<Trial> {
                 replace(t, b"memory@40000000\0", b"memorz@40000000\0");
             })
         }),
+        setup::trial("damage::the machine's tree: an initrd outside of RAM".into(), || {
+            initrd_at(0x9000_0000)
+        }),
+        setup::trial("damage::the machine's tree: an initrd over the image".into(), || {
+            initrd_at(0x4020_0000)
+        }),
         setup::trial("damage::the machine's tree: wrong magic".into(), || {
             machine_tree(&["E0101"], |t| t[0] = 0)
         }),
@@ -305,6 +311,17 @@ fn start_with_tree(name: &str, tree: &[u8], limit: Duration) -> Result<Outcome, 
     let said = machine.wait_for_within("] halt: failed", 1, limit);
     let outcome = machine.stop();
     Ok(Outcome { status: said.then_some(0), ..outcome })
+}
+
+/// A tree whose initrd lies where none can.
+fn initrd_at(at: u64) -> Result<(), Failed> {
+    const THERE: u64 = 0x4800_0000;
+    const SIZE: u64 = 0x2000;
+    let file = setup::root().join("tests/fixtures/virt-initrd.dtb");
+    let mut tree = std::fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    replace(&mut tree, &THERE.to_be_bytes(), &at.to_be_bytes());
+    replace(&mut tree, &(THERE + SIZE).to_be_bytes(), &(at + SIZE).to_be_bytes());
+    refused(&start_with_tree(&format!("initrd {at:x}"), &tree, run::limit())?, &["E0202"])
 }
 
 fn machine_tree(codes: &'static [&'static str], spoil: fn(&mut Vec<u8>)) -> Result<(), Failed> {

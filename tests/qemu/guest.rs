@@ -82,7 +82,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         Setting { guest: "rtc", label: "time of day", judge: time_of_day, ..PLAIN },
         Setting { guest: "memory", ..PLAIN },
         Setting { guest: "memory", memory: "1G", label: "1 GiB", more: &["--ram", "2G"], ..PLAIN },
-        Setting { guest: "memory", memory: "50M", label: "an odd size", ..PLAIN },
+        Setting { guest: "memory", memory: "51M", label: "an odd size", ..PLAIN },
         Setting { guest: "registers", memory: "1G", label: "1 GiB", more: &["--ram", "2G"], ..PLAIN },
         Setting { guest: "smp", vcpus: 2, label: "two vCPUs on one CPU", ..PLAIN },
         Setting { guest: "fp", vcpus: 2, label: "two vCPUs on one CPU", ..PLAIN },
@@ -97,6 +97,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = settings.into_iter().map(trial).collect();
     trials.push(setup::trial("guest::echo".into(), echo));
     trials.push(setup::trial("guest::reset".into(), reset));
+    trials.push(setup::trial("guest::mute is asked for".into(), mute));
+    trials.push(setup::trial("guest::two take turns at the console".into(), two));
     for guest in ["doom", "lost"] {
         trials.push(setup::trial(format!("guest::{guest} is stopped with a report"), move || stopped(guest)));
     }
@@ -208,6 +210,39 @@ fn reset() -> Result<(), Failed> {
     outcome.no_panic()?;
     outcome.says("reset: going down")?;
     outcome.says("] halt: ")
+}
+
+/// A guest that spins without a word for ten seconds of its time is told of, with where it is.
+fn mute() -> Result<(), Failed> {
+    let machine = start(&Setting { guest: "mute", ..PLAIN })?;
+    let told = machine.wait_for("nothing on its console", 1);
+    let outcome = machine.stop();
+    outcome.no_panic()?;
+    if !told {
+        return outcome.failed("nobody says that the guest is silent");
+    }
+    outcome.says("vm alpha: nothing on its console for 10 s; vCPU 0 at pc 0x")
+}
+
+/// Two VMs: when the one that is shown ends, the other's screen comes by itself, takes what is typed, and
+/// its end is told too.
+fn two() -> Result<(), Failed> {
+    let (first, second) = (setup::guest("rtc")?, setup::guest("echo")?);
+    let toml = format!(
+        "[vm.first]\nkernel = {:?}\nmemory = \"32M\"\n[vm.second]\nkernel = {:?}\nmemory = \"32M\"\n",
+        first, second
+    );
+    let file = run::Scratch::new("two.toml", toml.as_bytes())?;
+    let timeout = run::limit().as_secs().saturating_sub(10).to_string();
+    let mut machine = run::mezz(&[&file.text(), "--timeout", &timeout])?;
+    if !machine.wait_for("vm first: powered off", 1) || !machine.wait_for("echo: ready", 1) {
+        return machine.stop().failed("the second's screen does not come when the first has ended");
+    }
+    machine.send(b"3\nabc")?;
+    let outcome = machine.finish();
+    good(&outcome, "rtc")?;
+    good(&outcome, "echo")?;
+    outcome.says("vm second: powered off")
 }
 
 /// A guest that can only fault is stopped, and the report says which, where and why.

@@ -352,11 +352,11 @@ impl Gic {
         let [ap0, ap1] = &lists.apr;
         write!("S3_4_C12_C8_0", ap0[0]); // ICH_AP0R0_EL2
         write!("S3_4_C12_C9_0", ap1[0]); // ICH_AP1R0_EL2
-        if self.priority_bits() >= 6 {
+        if self.preemption_bits() >= 6 {
             write!("S3_4_C12_C8_1", ap0[1]);
             write!("S3_4_C12_C9_1", ap1[1]);
         }
-        if self.priority_bits() >= 7 {
+        if self.preemption_bits() >= 7 {
             write!("S3_4_C12_C8_2", ap0[2]);
             write!("S3_4_C12_C8_3", ap0[3]);
             write!("S3_4_C12_C9_2", ap1[2]);
@@ -379,11 +379,11 @@ impl Gic {
         let [ap0, ap1] = &mut lists.apr;
         ap0[0] = read!("S3_4_C12_C8_0");
         ap1[0] = read!("S3_4_C12_C9_0");
-        if self.priority_bits() >= 6 {
+        if self.preemption_bits() >= 6 {
             ap0[1] = read!("S3_4_C12_C8_1");
             ap1[1] = read!("S3_4_C12_C9_1");
         }
-        if self.priority_bits() >= 7 {
+        if self.preemption_bits() >= 7 {
             ap0[2] = read!("S3_4_C12_C8_2");
             ap0[3] = read!("S3_4_C12_C8_3");
             ap1[2] = read!("S3_4_C12_C9_2");
@@ -391,6 +391,11 @@ impl Gic {
         }
         write!("S3_4_C12_C11_0", 0);
         self.set_active(ppi::VIRTUAL_TIMER, false);
+    }
+
+    /// ICH_VTR_EL2.PREbits + 1: what decides how many active priority registers there are.
+    fn preemption_bits(&self) -> u8 {
+        (read!("S3_4_C12_C11_1") >> 26 & 7) as u8 + 1
     }
 
     /// ICH_VTR_EL2.PRIbits + 1.

@@ -193,7 +193,7 @@ impl Walk<'_> {
         if !table.contains_key("kernel") {
             let report = Report::new("E0503", format!("{place} has no `kernel`"))
                 .at(self.source, name.span(), "this guest")
-                .help("add `kernel = \"FILE\"`: a Linux Image, plain or gzip, or a flat binary");
+                .help("add `kernel = \"FILE\"`: a Linux Image, plain or gzip");
             self.reports.push(report);
         }
         // What could not be read is not checked further: one mistake, one report.
