@@ -152,7 +152,6 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         for vm in self.world.vms() {
             self.watch(vm.id);
         }
-        self.rearm();
         while self.world.running.load(Ordering::Acquire) != 0 {
             match self.next_runnable() {
                 Some(vcpu) => self.host(vcpu),

@@ -7,6 +7,7 @@ packages=
 have cc || packages="$packages gcc libc6-dev"
 have objcopy || packages="$packages binutils"
 have cpio || packages="$packages cpio"
+have dtc || packages="$packages device-tree-compiler"
 [ -x /bin/kill ] || [ -x /usr/bin/kill ] || packages="$packages procps"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || ! have dpkg-query || packages="$packages ca-certificates"
 
@@ -19,5 +20,5 @@ if [ -n "$packages" ]; then
     need_apt
     apt_update
     # shellcheck disable=SC2086
-    apt_install "to link host programs, cut out the image, pack the guest's initrd and end processes in tests" $packages
+    apt_install "to link host programs, cut out the image, pack the guest's initrd, read trees and end processes in tests" $packages
 fi

@@ -73,7 +73,7 @@ impl Iterator for Kicks {
     }
 }
 
-/// Private interrupts that begin to pend at a [`Vgic::sync_raised`].
+/// Private interrupts that begin to pend at a [`Vgic::sync_raised`](super::Vgic::sync_raised).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Raised {
     pub(super) lanes: u32,
