@@ -2,6 +2,7 @@
 //!
 //! Own lines are written at once while no guest runs. Later they wait in a ring that the run loop gives to
 //! the line as it takes bytes, as it does with the guests' output; nothing at EL2 waits for a UART then.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::machine::Machine;
 use crate::vdev::pl011::Pl011;

@@ -4,6 +4,7 @@
 //! machine, so every exit of a real guest can be written down in a test.
 //!
 //! Sources: Arm ARM (DDI 0487) D24.2.40 ESR_EL2, D24.2.69 HPFAR_EL2.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::addr::GuestPhysAddr;
 

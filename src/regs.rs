@@ -1,6 +1,7 @@
 //! A guest's general registers, program counter and PSTATE at an exit.
 //!
 //! The layout is shared with `arch/vectors.s`, which asserts nothing: the assertions are here.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use core::mem::offset_of;
 

@@ -2,6 +2,7 @@
 //!
 //! Today this is a round robin with a slice that ends only when somebody else waits. Weights, caps,
 //! affinity and stealing between CPUs take this module's place, not the run loop's.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::machine::Ticks;
 use crate::vcpu::{VcpuId, VmId};

@@ -4,6 +4,7 @@
 //! queue, or the parking slot of its VM. While it is *resident* on a CPU, parts of it live in that CPU's
 //! registers (EL1, timer, list registers, FP) and the copies here are stale until
 //! [`Machine::put`](crate::machine::Machine::put) wrote them back.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::regs::{GuestRegs, pstate};
 use alloc::sync::Arc;

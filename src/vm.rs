@@ -3,6 +3,7 @@
 //! A [`Vm`] is shared by all CPUs and does not change outside its locks. Its vCPUs are not in it: each is
 //! owned by the queue or the CPU loop that has it, or parked in its [`Slot`] while it waits or is off.
 //! Locks, in this order and never across `enter`: device, vGIC, slot, run queue.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::addr::GuestPhysAddr;
 use crate::idregs::IdRegs;

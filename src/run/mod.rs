@@ -10,11 +10,14 @@
 //! | `calls.rs` | what PSCI and the other calls do |
 //! | `serial.rs` | a guest's serial port and the line behind it |
 //! | `report.rs` | what people read when a VM stops or stays silent |
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod calls;
 mod exits;
 mod report;
 mod serial;
+#[cfg(test)]
+mod fake;
 #[cfg(test)]
 mod tests;
 

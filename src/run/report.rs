@@ -1,4 +1,5 @@
 //! What people read when a VM stops, or stays silent.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::CpuLoop;
 use crate::addr::Address;
@@ -53,7 +54,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                     log::error!("  ESR_EL2 {esr:#x}");
                 }
                 for n in (0..31u8).step_by(4) {
-                    let row = [n, n + 1, n + 2, n + 3].map(|n| regs.x(n));
+                    let row = [0, 1, 2, 3].map(|next| regs.x(n.wrapping_add(next)));
                     log::error!("  x{n:<2} {:016x} {:016x} {:016x} {:016x}", row[0], row[1], row[2], row[3]);
                 }
             }

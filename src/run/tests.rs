@@ -1,129 +1,27 @@
 //! Scripted guests: the real loop over a machine whose guest is a list of exits.
+#![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "a test may fail")]
 
+use super::fake::{Fake, Step};
 use super::{CpuLoop, World};
 use crate::addr::{Address, GuestPhysAddr, HostRange};
 use crate::exit::{Abort, Exit, SysReg, SysRegId, Trap, decode};
 use crate::idregs::{IdRegs, View};
-use crate::machine::{IntId, Machine, Ticks, ppi};
+use crate::machine::{IntId, Ticks, ppi};
 use crate::map::{self, GicVersion};
 use crate::psci::status;
 use crate::ram::GuestRam;
 use crate::regs::pstate;
 use crate::stage2::fake::HeapPages;
-use crate::stage2::{Flush, Geometry, Rights, Stage2};
-use crate::vcpu::{CpuId, El1, LiveId, Vcpu, VcpuId, VmId};
+use crate::stage2::{Geometry, Rights, Stage2};
+use crate::vcpu::{CpuId, El1, Vcpu, VcpuId, VmId};
 use crate::vdev::pl011::Pl011;
 use crate::vdev::vgic::{Vgic, VgicConfig};
 use crate::vdev::virtio::EmptySlots;
 use crate::vdev::{Bus, Region};
 use crate::vm::{Parts, Reason, Vm};
 use spin::Mutex;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::vec::Vec;
-
-/// What happens at one entry: something that the test looks at or does, and the exit that follows.
-type Step = Box<dyn FnMut(&mut Fake, &mut Vcpu) -> Exit>;
-
-/// A machine whose guest is a script. Time passes only while it waits, up to the next event.
-#[derive(Default)]
-struct Fake {
-    steps: VecDeque<Step>,
-    now: u64,
-    deadline: Option<Ticks>,
-    pending: VecDeque<IntId>,
-    done: Vec<(IntId, bool)>,
-    resident: Option<LiveId>,
-    output: Vec<u8>,
-    /// Bytes that the line takes before it is full.
-    room: usize,
-    typed: VecDeque<u8>,
-    idles: usize,
-    puts: usize,
-    published: Vec<HostRange>,
-    timer_high: bool,
-}
-
-impl Machine for Fake {
-    fn enter(&mut self, vcpu: &mut Vcpu) -> Exit {
-        self.resident = Some(vcpu.live);
-        vcpu.lists.dirty = 0;
-        vcpu.lists.hcr_dirty = false;
-        vcpu.lists.loaded = true;
-        match self.steps.pop_front() {
-            Some(mut step) => step(self, vcpu),
-            None => hvc(vcpu, 0x8400_0008, [0; 3]),
-        }
-    }
-    fn put(&mut self, vcpu: &mut Vcpu) {
-        if self.resident == Some(vcpu.live) {
-            self.resident = None;
-            self.puts += 1;
-            vcpu.lists.loaded = false;
-        }
-    }
-    fn fold(&mut self, vcpu: &mut Vcpu) {
-        vcpu.lists.loaded = false;
-    }
-    fn sync_timer(&mut self, _: &mut Vcpu) {}
-    fn timer_line(&mut self, _: &Vcpu) -> bool {
-        self.timer_high
-    }
-    fn el1(&mut self, vcpu: &Vcpu, reg: El1) -> u64 {
-        vcpu.el1.get(reg)
-    }
-    fn set_el1(&mut self, vcpu: &mut Vcpu, reg: El1, value: u64) {
-        vcpu.el1.set(reg, value);
-    }
-    fn now(&self) -> Ticks {
-        Ticks(self.now)
-    }
-    fn frequency(&self) -> u64 {
-        1_000_000
-    }
-    fn arm_timer(&mut self, deadline: Option<Ticks>) {
-        self.deadline = deadline;
-    }
-    fn irq_ack(&mut self) -> Option<IntId> {
-        self.pending.pop_front()
-    }
-    fn irq_done(&mut self, id: IntId, keep_active: bool) {
-        self.done.push((id, keep_active));
-    }
-    fn idle(&mut self) {
-        self.idles += 1;
-        assert!(self.idles < 100, "the loop waits for nothing");
-        if self.pending.is_empty()
-            && let Some(at) = self.deadline
-        {
-            self.now = self.now.max(at.0);
-            self.pending.push_back(ppi::HYP_TIMER);
-        }
-    }
-    fn kick(&mut self, _: CpuId) {}
-    fn flush(&mut self, _: Flush) {}
-    fn publish(&mut self, range: HostRange) {
-        self.published.push(range);
-    }
-    fn scrub(&mut self, _: HostRange) {}
-    fn console_put(&mut self, bytes: &[u8]) -> usize {
-        let taken = bytes.len().min(self.room);
-        self.room -= taken;
-        self.output.extend(&bytes[..taken]);
-        taken
-    }
-    fn console_get(&mut self) -> Option<u8> {
-        self.typed.pop_front()
-    }
-    fn console_want_room(&mut self, _: bool) {}
-    fn console_listen(&mut self, _: bool) {}
-    fn console_irq(&self) -> Option<IntId> {
-        Some(IntId::spi(1))
-    }
-    fn random(&mut self) -> Option<u64> {
-        Some(4)
-    }
-}
 
 const RAM: usize = 4 << 20;
 
@@ -191,7 +89,7 @@ fn step(f: impl FnMut(&mut Fake, &mut Vcpu) -> Exit + 'static) -> Step {
 }
 
 /// HVC with this function; as after a real one, the PC is past it.
-fn hvc(vcpu: &mut Vcpu, function: u64, args: [u64; 3]) -> Exit {
+pub(super) fn hvc(vcpu: &mut Vcpu, function: u64, args: [u64; 3]) -> Exit {
     vcpu.regs.set_x(0, function);
     for (n, arg) in (1u8..).zip(args) {
         vcpu.regs.set_x(n, arg);

@@ -2,6 +2,7 @@
 //!
 //! A device knows offsets, never addresses; it says what is wrong with an access and the [`Bus`] decides
 //! what the guest sees. Its interrupt line is sampled after each access.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod pl011;
 pub mod pl031;

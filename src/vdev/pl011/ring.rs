@@ -1,4 +1,5 @@
 //! What a guest has sent and the hypervisor has not passed on yet.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use alloc::boxed::Box;
 
