@@ -56,6 +56,8 @@ pub struct Host {
     pub pa_bits: u8,
     /// 16-bit VMIDs.
     pub vmid16: bool,
+    /// GIC versions that guests can be shown, the one that they get unasked first.
+    pub gics: &'static [GicVersion],
     /// ID registers that all CPUs have in common.
     pub ids: [u64; 64],
     /// MIDR_EL1.
@@ -95,8 +97,9 @@ impl<'a, M: Machine> Maker<'a, M> {
     pub fn make(&mut self, config: &VmConfig<'_>) -> Result<Made, Problem> {
         let id = VmId(self.made);
         let begun = self.machine.now();
-        let gic = config.gic.unwrap_or(GicVersion::V3);
-        if gic == GicVersion::V2 {
+        let unasked = self.host.gics.first().copied().unwrap_or(GicVersion::V3);
+        let gic = config.gic.unwrap_or(unasked);
+        if !self.host.gics.contains(&gic) {
             return Err(
                 problem!("E0323", ("vm.{} gic", config.name); ("this host cannot show a GICv2 yet"); ("Use gic = 3")),
             );

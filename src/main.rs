@@ -172,7 +172,7 @@ mod image {
         log::info!("memory: {} MiB free for guests", memory.free() >> 20);
         // 6. The guests that we were given.
         let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1) as u16;
-        let facts = HostFacts { cpus, memory: for_guests(&memory), gic: GicVersion::V3 };
+        let facts = HostFacts { cpus, memory: for_guests(&memory), gic: default_gic() };
         let machine_config = config::read(platform, &|range| module_bytes(platform, tree, range), &facts)?;
         machine_config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         log::info!("config: {} VM(s)", machine_config.vms.len());
@@ -202,6 +202,11 @@ mod image {
         finish(cpu_loop.into_machine(), &world)
     }
 
+    /// The GIC of a guest that asks for none.
+    fn default_gic() -> GicVersion {
+        setup::guest_gics().first().copied().unwrap_or(GicVersion::V3)
+    }
+
     /// What the machine has for guests.
     fn host(cpu: &arch::Cpu, platform: &Platform<'_>) -> Host {
         let (lists, priority_bits) = cpu.vgic_hardware();
@@ -211,6 +216,7 @@ mod image {
             priority_bits,
             pa_bits,
             vmid16,
+            gics: setup::guest_gics(),
             ids: setup::id_registers(),
             midr: setup::midr(),
             hcr: setup::guest_hcr(),

@@ -1,7 +1,7 @@
 //! One physical CPU behind the seam: `impl Machine`.
 
 use super::context::{self, Resident};
-use super::gic::v3::Gic;
+use super::gic::Gic;
 use super::sys::{op, read, write};
 use super::{cache, smc, timer, uart};
 use crate::addr::{GuestPhysAddr, HostRange};

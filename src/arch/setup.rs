@@ -1,7 +1,7 @@
 //! The steps of boot that touch the machine, for `main.rs` to put in order.
 
 use super::context::Resident;
-use super::gic::v3;
+use super::gic;
 use super::sys::read;
 use super::{cpu::Cpu, el2, fault, mmu, timer, uart};
 use crate::addr::{Address, HostPhysAddr, HostRange};
@@ -161,18 +161,11 @@ fn devices(platform: &Platform<'_>) -> impl Iterator<Item = HostRange> {
 /// Step: this CPU's interrupt controller, timers and console interrupt.
 ///
 /// # Errors
-/// E0132: the machine has no interrupt controller that we drive.
+/// E0132, E0133: the machine has no interrupt controller that we drive, or it has nothing for this CPU.
 pub fn cpu(platform: &Platform<'_>) -> Result<Cpu, Problem> {
-    let Gic::V3 { dist, redistributors, .. } = &platform.gic else {
-        return Err(
-            problem!("E0132", ("/ interrupt controller"); ("no GICv3"); ("Mezzanine needs a GICv3 so far: on QEMU, gic-version=3")),
-        );
-    };
     let affinity = read!("MPIDR_EL1") & 0xff_00ff_ffff;
-    // SAFETY: the tree says that a GICv3 is there, and `enable_mmu` mapped it.
-    let gic = unsafe { v3::Gic::new(*dist, redistributors, affinity, true) }.ok_or_else(|| {
-        problem!("E0133", ("/intc reg"); ("no redistributor for CPU {affinity:#x}"); ("One GICR frame for each CPU"))
-    })?;
+    // SAFETY: the tree says that it is there, and `enable_mmu` mapped it.
+    let gic = unsafe { gic::open(&platform.gic, affinity, true) }?;
     let console_irq = platform.uart.as_ref().and_then(|uart| uart.interrupt);
     if let Some(irq) = console_irq {
         gic.enable_spi(irq, affinity);
@@ -218,6 +211,11 @@ impl Cpu {
     pub fn vgic_hardware(&self) -> (u8, u8) {
         (self.gic.list_registers(), self.gic.priority_bits())
     }
+}
+
+/// The GIC versions that guests can be shown here, the one that they get unasked first.
+pub fn guest_gics() -> &'static [crate::map::GicVersion] {
+    gic::SHOWN
 }
 
 /// What every guest's HCR_EL2 starts with.
