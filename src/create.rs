@@ -93,7 +93,7 @@ impl<'a, M: Machine> Maker<'a, M> {
     /// Makes one VM.
     ///
     /// # Errors
-    /// E0320 to E0323, and what [`Layout::plan`] and [`load`] find wrong with its images.
+    /// E0320 to E0325, and what [`Layout::plan`] and [`load`] find wrong with its images.
     pub fn make(&mut self, config: &VmConfig<'_>) -> Result<Made, Problem> {
         let id = VmId(self.made);
         let begun = self.machine.now();

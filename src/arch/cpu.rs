@@ -46,11 +46,6 @@ impl Cpu {
         }
     }
 
-    /// Gives bytes to the console and waits until it has them: only while no guest runs.
-    pub fn console_put_all(&mut self, bytes: &[u8]) {
-        uart::put_all(bytes);
-    }
-
     /// Decodes what ESR_EL2 says of a synchronous exception from a guest.
     #[inline(always)]
     fn syndrome() -> Exit {

@@ -5,8 +5,6 @@ use core::arch::asm;
 
 /// PSCI SYSTEM_OFF (DEN0022 5.1.9).
 const SYSTEM_OFF: u64 = 0x8400_0008;
-/// PSCI SYSTEM_RESET (DEN0022 5.1.11).
-const SYSTEM_RESET: u64 = 0x8400_0009;
 
 /// Calls the firmware; x4 to x17 may change, as SMCCC 1.0 allowed.
 fn call(conduit: Conduit, function: u64, args: [u64; 3]) -> i64 {
@@ -33,13 +31,5 @@ fn call(conduit: Conduit, function: u64, args: [u64; 3]) -> i64 {
 pub(super) fn off(conduit: Option<Conduit>) {
     if let Some(conduit) = conduit {
         call(conduit, SYSTEM_OFF, [0; 3]);
-    }
-}
-
-/// Resets the machine; comes back only where the firmware cannot.
-#[allow(dead_code, reason = "the shell's `reboot` calls it")]
-pub(super) fn reset(conduit: Option<Conduit>) {
-    if let Some(conduit) = conduit {
-        call(conduit, SYSTEM_RESET, [0; 3]);
     }
 }
