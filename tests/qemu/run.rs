@@ -94,8 +94,13 @@ impl Machine {
 
     /// The same, with a limit of one's own.
     pub(crate) fn wait_for_within(&self, text: &str, count: usize, limit: Duration) -> bool {
-        self.wait_until(limit, |seen, closed| seen.matches(text).count() >= count || closed)
-            .is_some_and(|seen| seen.matches(text).count() >= count)
+        // Of a line that is still being written, only its end is certain to be missing.
+        let enough = |seen: &str, closed: bool| {
+            let whole = if closed { seen } else { seen.rsplit_once('\n').map_or("", |(lines, _)| lines) };
+            whole.matches(text).count() >= count
+        };
+        self.wait_until(limit, |seen, closed| closed || enough(seen, false))
+            .is_some_and(|seen| enough(&seen, true))
     }
 
     fn wait_until(&self, limit: Duration, done: impl Fn(&str, bool) -> bool) -> Option<String> {
