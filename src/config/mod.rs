@@ -40,6 +40,14 @@ pub struct VmConfig<'a> {
     pub vcpus: u16,
     /// The interrupt controller, where somebody cares.
     pub gic: Option<GicVersion>,
+    /// A ROM image that lies at guest address 0 and is entered there; a kernel then only lies in memory.
+    pub firmware: Option<&'a [u8]>,
+    /// A device tree of which nodes go into the guest's: Xen's `multiboot,device-tree`.
+    pub partial_tree: Option<&'a [u8]>,
+    /// Host RAM that its memory has to be, in this order: Xen's `xen,static-mem`. Empty: whatever is free.
+    pub static_memory: Vec<HostRange>,
+    /// It has no serial port: one of Xen's domains without `vpl011`.
+    pub without_uart: bool,
     /// Where it is described, for messages.
     pub place: String,
 }
