@@ -1,0 +1,25 @@
+//! Where controllers of the same version differ, as guests see it.
+
+use super::v2::{gicc_reg, read};
+use super::{v2, word};
+use crate::mmio::{read32, write32};
+
+/// GICC_IIDR of QEMU's GICv2, whose GICC and GICV are one piece of code: it names no product.
+const QEMU: u32 = 0x0002_043b;
+
+/// Whether the CPU interface is QEMU's own GICv2, natively or as GICV below a hypervisor.
+///
+/// It has no AIAR, AEOIR and AHPPIR (they read as zero and ignore writes), though IHI 0048B requires them.
+pub fn qemu_cpu_interface() -> bool {
+    v2() && read(gicc_reg::IIDR) == QEMU
+}
+
+/// Whether interrupts can be put into groups: a GICv2 without the Security Extensions need not have that.
+pub fn has_groups() -> bool {
+    let at = word(super::reg::GROUP, 32);
+    let was = read32(at);
+    write32(at, !was);
+    let other = read32(at);
+    write32(at, was);
+    other != was
+}
