@@ -75,3 +75,16 @@ pub fn source_of(n: usize) -> u32 {
     // SAFETY: as in `note`; n is checked.
     unsafe { (&raw const (*seen()).sources[n.min(LOG - 1)]).read_volatile() }
 }
+
+/// Waits for these interrupts and no others, in this order, as [`record`] and [`note`] log them; then forgets them.
+///
+/// Interrupts are on, or come on during it. That nothing more comes is seen for a tenth of a millisecond.
+pub fn taken(what: &str, want: &[u32]) {
+    timer::until(2000, || count() >= want.len());
+    timer::wait(timer::micros(100));
+    crate::check_eq!(count(), want.len(), "{what}: interrupts taken");
+    for (n, want) in want.iter().enumerate().take(count()) {
+        crate::check_eq!(entry(n).0, *want, "{what}: number {n}");
+    }
+    forget();
+}

@@ -14,7 +14,7 @@ pub mod quirks;
 mod v2;
 mod v3;
 
-pub use log::{count, entry, forget, note, record, source_of};
+pub use log::{count, entry, forget, note, record, source_of, taken};
 
 use crate::mmio::{read8, read32, write8, write32, write64};
 use crate::{fdt, mrs, op, timer};
@@ -359,6 +359,19 @@ pub fn send_to(intid: u32, targets: Targets) {
     } else {
         v3::send(usual_group(), intid, targets);
     }
+}
+
+/// Waits until `intid` is the most urgent pending interrupt, and acknowledges it: as [`ack`].
+pub fn await_ack(intid: u32) -> u32 {
+    timer::until(1000, || highest_pending() == intid);
+    let acknowledged = ack();
+    crate::check_eq!(id(acknowledged), intid, "acknowledged");
+    acknowledged
+}
+
+/// Whether an RPR value says that nothing is active: the unimplemented bits may be zero.
+pub fn idle(running: u32) -> bool {
+    matches!(running & 0xff, 0xf0 | 0xf8 | 0xff)
 }
 
 /// The most urgent pending interrupt.
