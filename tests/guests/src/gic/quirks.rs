@@ -16,6 +16,13 @@ pub fn qemu_cpu_interface() -> bool {
     v2() && read(gicc_reg::IIDR) == QEMU
 }
 
+/// Whether the distributor is QEMU's own GICv2, natively: it names no product.
+///
+/// It gives an SPI that software made pending to each of its targets, where IHI 0048B (1.4.3) has the 1-N model.
+pub fn qemu_distributor() -> bool {
+    v2() && read32(super::gicd() + super::reg::IIDR) == 0x43b
+}
+
 /// Whether interrupts can be put into groups: a GICv2 without the Security Extensions need not have that.
 pub fn has_groups() -> bool {
     let at = word(super::reg::GROUP, 32);
