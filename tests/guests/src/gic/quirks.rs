@@ -18,7 +18,8 @@ pub fn qemu_cpu_interface() -> bool {
 
 /// Whether the distributor is QEMU's own GICv2, natively: it names no product.
 ///
-/// It gives an SPI that software made pending to each of its targets, where IHI 0048B (1.4.3) has the 1-N model.
+/// It gives an SPI that software made pending to each of its targets, where IHI 0048B (1.4.3) has the 1-N model,
+/// and signals an SPI to one CPU while it is active at another, where 3.2.4 has it wait.
 pub fn qemu_distributor() -> bool {
     v2() && read32(super::gicd() + super::reg::IIDR) == 0x43b
 }
