@@ -10,8 +10,8 @@ const QEMU: u32 = 0x0002_043b;
 /// Whether the CPU interface is QEMU's own GICv2, natively or as GICV below a hypervisor.
 ///
 /// It has no AIAR, AEOIR and AHPPIR (they read as zero and ignore writes), HPPIR does not tell an SGI's source,
-/// and IAR acknowledges what is not signalled because its group is off while the other is on. IHI 0048B (4.4.4,
-/// 4.4.8, 4.4.11 to 4.4.13) has it otherwise.
+/// and IAR acknowledges what is not signalled because its group is off while the other is on. IHI 0048B (4.4) has
+/// all of it otherwise.
 pub fn qemu_cpu_interface() -> bool {
     v2() && read(gicc_reg::IIDR) == QEMU
 }
