@@ -140,6 +140,7 @@ impl<'a, M: Machine> Maker<'a, M> {
             spis: SPIS,
             lists: self.host.lists,
             priority_bits: self.host.priority_bits,
+            emulated: false,
         });
         let (bus, uart) = self.devices(config)?;
         let ids = IdRegs::new(
