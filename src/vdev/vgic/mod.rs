@@ -193,7 +193,10 @@ impl Vgic {
             spi_banks: AtomicU32::new(0),
             asleep: AtomicBool::new(true),
             typer: v3::gicr_typer(n, n.wrapping_add(1) == mpidrs.len(), mpidr),
-            own_sgi: affinity::sgi_target(mpidr),
+            own_sgi: match config.version {
+                GicVersion::V2 => u64::MAX, // no such register
+                GicVersion::V3 => affinity::sgi_target(mpidr),
+            },
             private: Mutex::new(Private { bank: Bank::new(u32::MAX, SGI_EDGES), spi_lists: 0 }),
         });
         let vgic = Self {
@@ -213,6 +216,11 @@ impl Vgic {
         };
         vgic.reset();
         vgic
+    }
+
+    /// What the guest sees.
+    pub fn version(&self) -> GicVersion {
+        self.version
     }
 
     /// The frame at `ipa` and the offset there, if there is one.
