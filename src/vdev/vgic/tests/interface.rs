@@ -1,0 +1,1 @@
+//! The CPU interface in software.
