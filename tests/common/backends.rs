@@ -2,6 +2,9 @@
 //!
 //! The trials (tests/qemu) and the bench (tests/bench) run their guests on all that are `ready`.
 
+// Each of the two uses what it needs of it.
+#![allow(dead_code)]
+
 /// What a guest sees, and what of the machine serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backend {
@@ -45,14 +48,19 @@ impl Backend {
         BACKENDS.iter().filter(|backend| backend.ready)
     }
 
-    /// QEMU's `-M` for the machine, with EL2.
-    pub(crate) fn machine(&self) -> String {
-        format!("virt,virtualization=on,gic-version={}", self.host)
-    }
-
     /// Mezzanine's own options.
     pub(crate) fn options(&self) -> &'static str {
         if self.told { "mezzanine.vgic=emulated" } else { "" }
+    }
+
+    /// The one with that label.
+    ///
+    /// # Errors
+    /// There is none: which ones there are.
+    pub(crate) fn named(label: &str) -> Result<&'static Self, String> {
+        let known = || BACKENDS.iter().map(|backend| backend.label).collect::<Vec<_>>().join(", ");
+        let found = BACKENDS.iter().find(|backend| backend.label == label);
+        found.ok_or_else(|| format!("there is no backend {label:?}; there are {}", known()))
     }
 
     /// What `mezz run` has to be told, with the guest described by options.
