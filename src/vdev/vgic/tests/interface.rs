@@ -146,6 +146,11 @@ impl Guest {
         self.write(EOIR1, intid);
     }
 
+    /// Ends one of either, by the register of its group.
+    pub(super) fn end_of(&mut self, intid: u64, group1: bool) {
+        self.write(if group1 { EOIR1 } else { EOIR0 }, intid);
+    }
+
     pub(super) fn dir(&mut self, intid: u64) {
         self.write(DIR, intid);
     }
@@ -166,7 +171,7 @@ impl Guest {
 const PMR: SysRegId = SysRegId::new(3, 0, 4, 6, 0);
 
 fn each(test: impl Fn(Guest)) {
-    BOTH.map(|version| test(Guest::new(version)));
+    BOTH.into_iter().for_each(|version| test(Guest::new(version)));
 }
 
 #[test]

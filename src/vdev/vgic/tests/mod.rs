@@ -6,6 +6,8 @@
     reason = "tests may fail"
 )]
 
+mod agreement;
+mod emulated;
 mod hardware;
 mod interface;
 mod model;
