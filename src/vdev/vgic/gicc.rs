@@ -3,7 +3,7 @@
 //! Guests of real hardware are given GICV for it, so this one behaves as GICV does: as GICC to a processor that
 //! may see both groups, with one active priority register for both.
 
-use super::interface::{EITHER, GROUP0, GROUP1, Groups, OTHER_GROUP, Register, SPURIOUS};
+use super::interface::{EITHER, Form, GROUP0, GROUP1, Groups, OTHER_GROUP, Register, SPURIOUS};
 use super::{Access, Kicks, Outcome, Vgic, lr};
 use crate::exit::Size;
 use crate::vcpu::Lists;
@@ -87,7 +87,8 @@ impl Vgic {
         // What each interrupt comes and goes by. Of hardware nothing is known to be signalled.
         match (access.offset, write) {
             (IAR, None) => {
-                if let Some(intid) = lists.acknowledge_only(self.form(), acknowledged(lists)) {
+                let (form, groups) = (Form { single: true, ..self.form() }, acknowledged(lists));
+                if let Some(intid) = lists.acknowledge_only(form, groups) {
                     return Outcome::Done(intid.into(), Kicks::NONE);
                 }
             }

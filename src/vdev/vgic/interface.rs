@@ -187,8 +187,8 @@ impl Lists {
     /// The one list register in use, if it is one and there is nothing to be told of.
     #[inline(always)]
     fn only(&self) -> Option<u32> {
-        let others = self.used & self.used.wrapping_sub(1);
-        (self.used != 0 && others == 0 && self.hcr == lr::HCR_EN).then(|| self.used.trailing_zeros())
+        let used = u32::from(self.used);
+        (used.is_power_of_two() && self.hcr == lr::HCR_EN).then(|| used.trailing_zeros())
     }
 
     /// The short way through [`acknowledge`](Self::acknowledge): what is signalled is the only one listed.
