@@ -8,6 +8,7 @@
 
 mod agreement;
 mod emulated;
+mod guest;
 mod hardware;
 mod interface;
 mod model;
