@@ -165,6 +165,8 @@ pub struct Vgic {
     lists: u32,
     /// Bits of a priority that exist.
     priority_mask: u8,
+    /// Bits of a priority that make no difference to preemption, at least one (IHI 0069, 4.8.2).
+    preemption_shift: u32,
     /// ICH_VMCR_EL2 after reset.
     vmcr_reset: u64,
     /// GICD_TYPER.
@@ -206,6 +208,7 @@ impl Vgic {
             emulated: config.emulated,
             lists: u32::from(config.lists).clamp(1, MAX_LISTS as u32),
             priority_mask: 0xffu32.wrapping_shl(8u32.wrapping_sub(priority_bits)) as u8,
+            preemption_shift: 8u32.wrapping_sub(priority_bits).max(1),
             vmcr_reset: fiq
                 | lowest << lr::VMCR_VBPR0_SHIFT
                 | lowest.wrapping_add(1).min(7) << lr::VMCR_VBPR1_SHIFT,

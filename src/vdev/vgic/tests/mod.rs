@@ -6,6 +6,9 @@
     reason = "tests may fail"
 )]
 
+mod agreement;
+mod emulated;
+mod guest;
 mod hardware;
 mod interface;
 mod model;

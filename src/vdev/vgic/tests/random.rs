@@ -352,7 +352,7 @@ impl Run {
 }
 
 /// How many guests to try: PROPTEST_CASES, or enough for every day.
-fn cases() -> u32 {
+pub(super) fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(96)
 }
 
