@@ -8,5 +8,7 @@
 
 mod hardware;
 mod model;
+mod port;
 mod random;
 mod rules;
+mod vm;
