@@ -261,7 +261,7 @@ impl Cpu {
             }
             Port::Bpr(true) => bpr(lr::VMCR_VBPR1_SHIFT),
             Port::Ctlr if self.version == GicVersion::V2 => self.vmcr & 0x21f,
-            Port::Ctlr => self.vmcr >> 4 & 1 | self.vmcr >> 9 & 1 << 1,
+            Port::Ctlr => self.vmcr >> 4 & 1 | (self.vmcr >> 9 & 1) << 1,
             Port::Enable(group1) => self.vmcr >> u32::from(group1) & 1,
             Port::Eoir(_) | Port::Dir => 0,
         };

@@ -6,8 +6,10 @@
     reason = "tests may fail"
 )]
 
+mod arrays;
 mod hardware;
 mod model;
+mod ops;
 mod port;
 mod random;
 mod rules;
