@@ -400,13 +400,22 @@ impl Run {
                 }
             }
             Op::Pmr(_, value) => self.pmr(n, value),
-            Op::Bpr(_, group1, value) => self.bpr(n, group1, value),
-            Op::Ctlr(_, cbpr, ack_ctl, fiq_en) => self.ctlr(n, cbpr, ack_ctl, fiq_en),
+            Op::Bpr(_, group1, value) if !self.is_nesting(n) => self.bpr(n, group1, value),
+            Op::Ctlr(_, cbpr, ack_ctl, fiq_en) => {
+                let cbpr = if self.is_nesting(n) { self.model.cpus[n].cbpr } else { cbpr };
+                self.ctlr(n, cbpr, ack_ctl, fiq_en);
+            }
             Op::Enable(_, group0, group1) => self.enable(n, group0, group1),
             Op::Leave(_) => self.vm.leave(n),
             Op::Wfi(_) => self.wfi(n),
             _ => {}
         }
+    }
+
+    /// Which interrupt ends first that runs outside of list registers is told by its group priority: a guest
+    /// that changes that of those that run is left out.
+    fn is_nesting(&self, n: usize) -> bool {
+        !self.model.cpus[n].running.is_empty()
     }
 
     fn wfi(&mut self, n: usize) {
