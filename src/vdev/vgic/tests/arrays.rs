@@ -115,7 +115,9 @@ impl Model {
     /// What a load gives.
     pub(super) fn load(&mut self, owner: usize, place: Place) -> u32 {
         let fields: Vec<_> = place.fields().collect();
-        fields.iter().fold(0, |word, &(intid, shift, _)| word | self.field(owner, place.array, intid) << shift)
+        fields
+            .iter()
+            .fold(0, |word, &(intid, shift, _)| word | self.field(owner, place.array, intid) << shift)
     }
 
     /// What an interrupt's field reads as.
@@ -152,10 +154,8 @@ impl Model {
         for (intid, shift, mask) in fields {
             let mut field = value >> shift & mask;
             if keep(self, intid) {
-                let rewrites = matches!(
-                    place.array,
-                    Array::Group | Array::Priority | Array::Config | Array::Targets
-                );
+                let rewrites =
+                    matches!(place.array, Array::Group | Array::Priority | Array::Config | Array::Targets);
                 field = if rewrites { self.field(owner, place.array, intid) } else { 0 };
             }
             stored |= field << shift;

@@ -4,7 +4,7 @@
 //! version, as does whether its deactivation ever gets here.
 
 use super::port::Port;
-pub(super) use super::vm::{RD, Vm, vcpu};
+pub(super) use super::vm::{Vm, vcpu};
 use crate::machine::{IntId, ppi};
 use crate::vcpu::Lists;
 use crate::vdev::vgic::{GicVersion, lr};
@@ -38,6 +38,8 @@ pub(super) struct Cpu {
     /// The physical timer PPI: its line and its state in the redistributor.
     pub(super) timer_line: bool,
     pub(super) timer_active: bool,
+    /// What is in its list registers may have got there by no guest.
+    pub(super) untrusted: bool,
 }
 
 fn priority(entry: u64) -> u8 {
@@ -63,6 +65,7 @@ impl Cpu {
             running: Vec::new(),
             timer_line: false,
             timer_active: false,
+            untrusted: false,
         }
     }
 
@@ -120,7 +123,7 @@ impl Cpu {
         if self.lists.hcr_dirty {
             self.hcr = self.lists.hcr;
             if self.lists.release & 1 << TIMER != 0 {
-                assert!(self.timer_active, "released what was not active");
+                assert!(self.timer_active || self.untrusted, "released what was not active");
                 self.timer_active = false;
             }
             self.lists.release = 0;

@@ -9,6 +9,7 @@
 mod arrays;
 mod hardware;
 mod model;
+mod nonsense;
 mod ops;
 mod port;
 mod random;

@@ -43,9 +43,14 @@ fn is_interrupt(id: u32) -> bool {
 impl Run {
     /// A guest that has set its controller up: all groups on, nothing masked, SGIs enabled.
     pub(super) fn new(guest: Guest) -> Self {
+        Self::on(Vm::with(guest.setup), guest)
+    }
+
+    /// The same on a controller as after reset.
+    pub(super) fn on(vm: Vm, guest: Guest) -> Self {
         let Setup { version, vcpus, priority_bits, .. } = guest.setup;
         let mut run = Self {
-            vm: Vm::with(guest.setup),
+            vm,
             model: Model::new(version, vcpus, 64, priority_bits),
             guest,
             by_hand: vec![false; vcpus],
@@ -565,11 +570,17 @@ impl Run {
 }
 
 /// How many guests to try: PROPTEST_CASES, or enough for every day.
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48)
+pub(super) fn config(every_day: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig {
+        cases: cases.unwrap_or(every_day),
+        failure_persistence: None,
+        max_shrink_iters: 4000,
+        ..Default::default()
+    }
 }
 
-fn guest(version: GicVersion, emulated: bool) -> impl Strategy<Value = Guest> {
+pub(super) fn guest(version: GicVersion, emulated: bool) -> impl Strategy<Value = Guest> {
     let bits = if version == GicVersion::V2 && !emulated { vec![5u8] } else { vec![5, 5, 5, 4, 7, 8] };
     let lists = prop::sample::select(vec![1u8, 2, 4, 16]);
     (1..=8usize, lists, prop::sample::select(bits), any::<bool>(), any::<bool>()).prop_map(
@@ -582,14 +593,8 @@ fn guest(version: GicVersion, emulated: bool) -> impl Strategy<Value = Guest> {
 }
 
 fn what_guests_see_is_what_the_model_says(version: GicVersion, emulated: bool) {
-    let config = ProptestConfig {
-        cases: cases(),
-        failure_persistence: None,
-        max_shrink_iters: 4000,
-        ..Default::default()
-    };
     let streams = (guest(version, emulated), prop::collection::vec(op(), 1..400));
-    proptest!(config, |((guest, ops) in streams)| {
+    proptest!(config(48), |((guest, ops) in streams)| {
         let mut run = Run::new(guest);
         for op in &ops {
             run.step(op);

@@ -2,7 +2,7 @@
 
 use super::hardware::{Cpu, TIMER};
 use super::port::Port;
-use crate::exit::Size;
+use crate::exit::{Size, SysRegId};
 use crate::machine::IntId;
 use crate::vcpu::{Lists, VcpuId};
 use crate::vdev::vgic::{Frame, GicVersion, Kicks, Outcome, Raised, Vgic, VgicConfig};
@@ -235,12 +235,19 @@ impl Vm {
     }
 
     fn icc(&mut self, n: usize, port: Port, write: Option<u32>) -> u32 {
-        let lists = &mut self.cpus[n].lists;
-        let outcome = self.vgic.icc(vcpu(n), port.icc(), write.map(u64::from), lists);
-        let Some(Outcome::Done(value, kicks)) = outcome else { panic!("{port:?}: {outcome:?}") };
-        self.check_kicks(n, kicks);
-        self.cpus[n].enter();
+        let outcome = self.system_register(n, port.icc(), write.map(u64::from));
+        let Some(Outcome::Done(value, _)) = outcome else { panic!("{port:?}: {outcome:?}") };
         value as u32
+    }
+
+    /// A trapped ICC register; `None` if it is UNDEFINED.
+    pub(super) fn system_register(&mut self, n: usize, reg: SysRegId, write: Option<u64>) -> Option<Outcome> {
+        let outcome = self.vgic.icc(vcpu(n), reg, write, &mut self.cpus[n].lists);
+        if let Some(Outcome::Done(_, kicks)) = outcome {
+            self.check_kicks(n, kicks);
+        }
+        self.cpus[n].enter();
+        outcome
     }
 
     pub(super) fn set_spi(&mut self, spi: u16, level: bool) {
