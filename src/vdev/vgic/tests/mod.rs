@@ -6,7 +6,12 @@
     reason = "tests may fail"
 )]
 
+mod arrays;
 mod hardware;
 mod model;
+mod nonsense;
+mod ops;
+mod port;
 mod random;
 mod rules;
+mod vm;
