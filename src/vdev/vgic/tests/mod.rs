@@ -14,4 +14,5 @@ mod ops;
 mod port;
 mod random;
 mod rules;
+mod v2;
 mod vm;
