@@ -224,3 +224,18 @@ fn go(guest: Guest, wild: &[Op], tame: &[ops::Op]) {
 fn of_a_gicv3_guest_on_ich() {
     survives(GicVersion::V3, false);
 }
+
+#[test]
+fn of_a_gicv3_guest_emulated() {
+    survives(GicVersion::V3, true);
+}
+
+#[test]
+fn of_a_gicv2_guest_on_gich() {
+    survives(GicVersion::V2, false);
+}
+
+#[test]
+fn of_a_gicv2_guest_emulated() {
+    survives(GicVersion::V2, true);
+}

@@ -607,3 +607,18 @@ fn what_guests_see_is_what_the_model_says(version: GicVersion, emulated: bool) {
 fn gicv3_on_ich() {
     what_guests_see_is_what_the_model_says(GicVersion::V3, false);
 }
+
+#[test]
+fn gicv3_emulated() {
+    what_guests_see_is_what_the_model_says(GicVersion::V3, true);
+}
+
+#[test]
+fn gicv2_on_gich() {
+    what_guests_see_is_what_the_model_says(GicVersion::V2, false);
+}
+
+#[test]
+fn gicv2_emulated() {
+    what_guests_see_is_what_the_model_says(GicVersion::V2, true);
+}
