@@ -326,10 +326,17 @@ impl Vgic {
     fn load_any(&self, me: VcpuId, cpu: &Cpu, lists: &mut Lists) -> Kicks {
         self.pay(me);
         let moved = self.heed_interface(cpu, lists);
+        if moved.contains(me) {
+            // What came here by that is seen below.
+            cpu.attention.swap(false, Ordering::AcqRel);
+        }
         let groups = self.groups.load(Ordering::Relaxed);
         let mut private = cpu.private.lock();
         let spis = private.spi_lists != 0 || cpu.spi_banks.load(Ordering::Acquire) != 0;
         if private.bank.sourced != 0 && !spis && turn_over_sgi(&mut private, lists, groups) {
+            if lists.emulated {
+                self.signal(lists);
+            }
             return moved.without(me);
         }
         let mut spis = spis.then(|| self.spis.lock());

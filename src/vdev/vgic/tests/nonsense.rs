@@ -108,6 +108,12 @@ fn step(vm: &mut Vm, op: &Op) {
         Op::SystemRegister(n, (crn, crm, op2), write) if vm.setup.emulated && vm.cpus[n % vcpus].resident => {
             vm.system_register(n % vcpus, SysRegId::new(3, 0, crn, crm, op2), write);
         }
+        // Loads of what is only written and the reverse are UNDEFINED.
+        Op::Port(n, port, write) if vm.setup.emulated && vm.setup.version == GicVersion::V3 => {
+            if vm.cpus[n % vcpus].resident {
+                vm.system_register(n % vcpus, port.icc(), write.map(u64::from));
+            }
+        }
         Op::Port(n, port, write) if vm.cpus[n % vcpus].resident => match write {
             Some(value) => vm.store(n % vcpus, port, value),
             None => {

@@ -427,6 +427,8 @@ impl Run {
         self.vm.cpus[n].fold();
         let signals = self.vm.vgic.signals(vcpu(n), &self.vm.cpus[n].lists);
         self.vm.cpus[n].enter();
+        // It may have found out that the vCPU has to look; who waits does before it is entered again.
+        self.vm.settle();
         let allowed = self.model.signals(n);
         assert!(signals || allowed.contains(&None), "vCPU {n} sleeps and should not");
         // In EOImode 1 it may wake too often; and as after a change of group or priority of what runs.
