@@ -312,6 +312,9 @@ impl Vgic {
         private.bank.raise(raised.lanes, raised.linked);
         let spis = cpu.spi_banks.load(Ordering::Acquire) | u32::from(private.spi_lists);
         if u64::from(spis) | owing == 0 && turn_over(&mut private.bank, lists, groups) {
+            if lists.emulated {
+                self.signal(lists);
+            }
             return Kicks::NONE;
         }
         drop(private);
@@ -323,10 +326,17 @@ impl Vgic {
     fn load_any(&self, me: VcpuId, cpu: &Cpu, lists: &mut Lists) -> Kicks {
         self.pay(me);
         let moved = self.heed_interface(cpu, lists);
+        if moved.contains(me) {
+            // What came here by that is seen below.
+            cpu.attention.swap(false, Ordering::AcqRel);
+        }
         let groups = self.groups.load(Ordering::Relaxed);
         let mut private = cpu.private.lock();
         let spis = private.spi_lists != 0 || cpu.spi_banks.load(Ordering::Acquire) != 0;
         if private.bank.sourced != 0 && !spis && turn_over_sgi(&mut private, lists, groups) {
+            if lists.emulated {
+                self.signal(lists);
+            }
             return moved.without(me);
         }
         let mut spis = spis.then(|| self.spis.lock());
@@ -353,6 +363,9 @@ impl Vgic {
         if !kicks.is_empty() {
             super::call(&self.cpus, kicks);
         }
+        if lists.emulated {
+            self.signal(lists);
+        }
         kicks
     }
 
@@ -368,6 +381,8 @@ impl Vgic {
     /// physical active state of its linked interrupts too. Returns whom to kick.
     pub fn unload(&self, me: VcpuId, lists: &mut Lists) -> Kicks {
         let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
+        // Nothing is listed in the end.
+        lists.signalled = 0;
         self.pay(me);
         let moved = self.heed_interface(cpu, lists);
         let groups = self.groups.load(Ordering::Relaxed);

@@ -207,6 +207,8 @@ impl Vgic {
         let lowest = 7u64.saturating_sub(u64::from(priority_bits));
         let banks = spis.banks.len();
         let typer = if v2 { v2::typer(banks, mpidrs.len()) } else { v3::typer(banks, &mpidrs) };
+        // FIQ or IRQ for Group 0 is for a GICv2 guest to choose, IRQ at first; a GICv3 guest gets FIQs.
+        let fiq = if v2 { 0 } else { lr::VMCR_VFIQEN };
         let cpus = (0usize..).zip(&mpidrs).map(|(n, &mpidr)| Cpu {
             attention: AtomicBool::new(true),
             spi_banks: AtomicU32::new(0),
@@ -220,7 +222,7 @@ impl Vgic {
             emulated: config.emulated,
             lists: u32::from(config.lists).clamp(1, MAX_LISTS as u32),
             priority_mask: 0xffu32.wrapping_shl(8u32.wrapping_sub(priority_bits)) as u8,
-            vmcr_reset: if v2 { 0 } else { lr::VMCR_VFIQEN }
+            vmcr_reset: fiq
                 | lowest << lr::VMCR_VBPR0_SHIFT
                 | lowest.wrapping_add(1).min(7) << lr::VMCR_VBPR1_SHIFT,
             typer,

@@ -6,8 +6,11 @@
     reason = "tests may fail"
 )]
 
+mod agreement;
 mod arrays;
+mod emulated;
 mod hardware;
+mod interface;
 mod model;
 mod nonsense;
 mod ops;

@@ -108,6 +108,12 @@ fn step(vm: &mut Vm, op: &Op) {
         Op::SystemRegister(n, (crn, crm, op2), write) if vm.setup.emulated && vm.cpus[n % vcpus].resident => {
             vm.system_register(n % vcpus, SysRegId::new(3, 0, crn, crm, op2), write);
         }
+        // Loads of what is only written and the reverse are UNDEFINED.
+        Op::Port(n, port, write) if vm.setup.emulated && vm.setup.version == GicVersion::V3 => {
+            if vm.cpus[n % vcpus].resident {
+                vm.system_register(n % vcpus, port.icc(), write.map(u64::from));
+            }
+        }
         Op::Port(n, port, write) if vm.cpus[n % vcpus].resident => match write {
             Some(value) => vm.store(n % vcpus, port, value),
             None => {
@@ -223,4 +229,19 @@ fn go(guest: Guest, wild: &[Op], tame: &[ops::Op]) {
 #[test]
 fn of_a_gicv3_guest_on_ich() {
     survives(GicVersion::V3, false);
+}
+
+#[test]
+fn of_a_gicv3_guest_emulated() {
+    survives(GicVersion::V3, true);
+}
+
+#[test]
+fn of_a_gicv2_guest_on_gich() {
+    survives(GicVersion::V2, false);
+}
+
+#[test]
+fn of_a_gicv2_guest_emulated() {
+    survives(GicVersion::V2, true);
 }

@@ -427,6 +427,8 @@ impl Run {
         self.vm.cpus[n].fold();
         let signals = self.vm.vgic.signals(vcpu(n), &self.vm.cpus[n].lists);
         self.vm.cpus[n].enter();
+        // It may have found out that the vCPU has to look; who waits does before it is entered again.
+        self.vm.settle();
         let allowed = self.model.signals(n);
         assert!(signals || allowed.contains(&None), "vCPU {n} sleeps and should not");
         // In EOImode 1 it may wake too often; and as after a change of group or priority of what runs.
@@ -606,4 +608,19 @@ fn what_guests_see_is_what_the_model_says(version: GicVersion, emulated: bool) {
 #[test]
 fn gicv3_on_ich() {
     what_guests_see_is_what_the_model_says(GicVersion::V3, false);
+}
+
+#[test]
+fn gicv3_emulated() {
+    what_guests_see_is_what_the_model_says(GicVersion::V3, true);
+}
+
+#[test]
+fn gicv2_on_gich() {
+    what_guests_see_is_what_the_model_says(GicVersion::V2, false);
+}
+
+#[test]
+fn gicv2_emulated() {
+    what_guests_see_is_what_the_model_says(GicVersion::V2, true);
 }
