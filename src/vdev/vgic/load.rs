@@ -89,12 +89,12 @@ fn turn_over(bank: &mut Bank, lists: &mut Lists, groups: u32) -> bool {
     true
 }
 
-/// The short way with one SGI of a GICv2 guest, from one source, that nothing else makes odd.
+/// The short way with one SGI of a GICv2 guest, where nothing else is odd.
 fn turn_over_sgi(private: &mut Private, lists: &mut Lists, groups: u32) -> bool {
     let Private { bank, sources, .. } = private;
     let sgi = bank.odd;
     let lane = sgi.trailing_zeros();
-    if sgi == 0 || sgi != bank.latch & bank.sourced || !sgi.is_power_of_two() || !sources.is_single(lane) {
+    if !sgi.is_power_of_two() || sgi != bank.latch & bank.sourced {
         return false;
     }
     bank.odd = 0;

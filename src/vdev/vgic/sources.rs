@@ -102,15 +102,11 @@ impl Sources {
             set(&mut self.waiting, lane, others);
             if others != 0 {
                 bank.latch |= bit(lane);
+                bank.odd |= bit(lane);
                 entry |= lr::EOI;
             }
         }
         entry | u64::from(get(&self.current, lane)) << lr::SOURCE_SHIFT
-    }
-
-    /// Whether at most one source waits for `lane`.
-    pub(super) fn is_single(&self, lane: u32) -> bool {
-        get(&self.waiting, lane).count_ones() <= 1
     }
 }
 

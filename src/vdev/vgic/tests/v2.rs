@@ -230,6 +230,7 @@ fn a_uniprocessor_has_no_targets() {
     for offset in [0x800, 0x81c, 0x820, 0x85c] {
         vm.write(0, GICD, offset, !0);
         assert_eq!(vm.read(0, GICD, offset), 0);
+        vm.write(0, GICD, offset, 0);
     }
     vm.write(0, GICD, 0x104, 1);
     vm.set_spi(0, true);
@@ -416,11 +417,18 @@ fn pending_is_set_for_each_source() {
     assert_eq!(vm.read(1, GICD, SPENDSGIR + 4), 0x0200_0400, "of vCPUs that exist");
     assert_eq!((vm.read(1, GICD, 0x200), vm.read(0, GICD, 0x200)), (1 << 5 | 1 << 7, 0));
     byte(&mut vm, 1, SPENDSGIR + 15, 1);
+    byte(&mut vm, 0, SPENDSGIR + 2, 0b111);
     for (intid, source) in [(5, 2), (7, 1), (15, 0)] {
         assert_eq!(vm.take(1), sgi(intid, source));
         vm.end(1, sgi(intid, source).unwrap());
     }
     assert_eq!(vm.take(1), None);
+    // All at once.
+    for source in 0..3 {
+        assert_eq!(vm.take(0), sgi(2, source));
+        vm.end(0, sgi(2, source).unwrap());
+    }
+    assert_eq!((vm.take(0), vm.read(0, GICD, SPENDSGIR)), (None, 0));
 }
 
 #[test]
@@ -625,4 +633,11 @@ fn a_reset_forgets_all_but_lines() {
         }
     }
     assert_eq!(vm.read(0, GICD, 0x204), 1, "the line is still high");
+    vm.write(0, GICD, 0, 1);
+    vm.write(0, GICD, 0x104, 1);
+    vm.write(0, GICD, 0x100, 8);
+    (0..2).for_each(|n| switch(&mut vm, n, true));
+    assert_eq!((vm.take(0), vm.take(1)), (None, None), "and nobody is its target");
+    send(&mut vm, 1, 3, 1);
+    assert_eq!(vm.take(0), sgi(3, 1));
 }
