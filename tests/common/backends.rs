@@ -29,17 +29,9 @@ const HARDWARE: Backend =
 pub(crate) const BACKENDS: [Backend; 5] = [
     HARDWARE,
     Backend { label: "GICv3 emulated", told: true, emulated: true, ..HARDWARE },
-    Backend { label: "GICv2 on GICv3", guest: 2, emulated: true, ready: false, ..HARDWARE },
-    Backend { label: "GICv2", host: 2, guest: 2, ready: false, ..HARDWARE },
-    Backend {
-        label: "GICv2 emulated",
-        host: 2,
-        guest: 2,
-        told: true,
-        emulated: true,
-        ready: false,
-        ..HARDWARE
-    },
+    Backend { label: "GICv2 on GICv3", guest: 2, emulated: true, ..HARDWARE },
+    Backend { label: "GICv2", host: 2, guest: 2, ..HARDWARE },
+    Backend { label: "GICv2 emulated", host: 2, guest: 2, told: true, emulated: true, ..HARDWARE },
 ];
 
 impl Backend {
@@ -67,7 +59,7 @@ impl Backend {
     pub(crate) fn arguments(&self) -> Vec<&'static str> {
         let mut arguments = Vec::new();
         if self.host == 2 {
-            arguments.extend(["--gic", "2"]);
+            arguments.extend(["--qemu-arg=-M", "--qemu-arg=virt,virtualization=on,gic-version=2"]);
         }
         if self.guest != self.host {
             arguments.extend(["--vgic", "2"]);

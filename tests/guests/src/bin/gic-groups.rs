@@ -261,7 +261,7 @@ fn binary_points() {
     cpuif::set_bpr(0, 0);
     cpuif::set_bpr(1, 0);
     let (zero, one) = (cpuif::bpr(0), cpuif::bpr(1));
-    check!(one == zero + 1 || one == zero, "least binary points {zero} and {one}");
+    check!(one > zero || quirks::qemu_cpu_interface(), "least binary points {zero} and {one}");
     cpuif::set_bpr(0, 5);
     cpuif::set_bpr(1, 6);
     check_eq!(cpuif::bpr(0), 5, "group 0's binary point");
