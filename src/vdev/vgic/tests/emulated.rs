@@ -74,9 +74,8 @@ impl Guest {
 fn what_is_raised_at_an_exit_is_signalled_at_once() {
     each(|mut guest, lists| {
         // By the short way, then by the general one.
-        for intid in [3, 5] {
-            let raised = Raised::sgi(intid);
-            guest.vgic.sync_raised(ME, &mut guest.lists, raised);
+        for lanes in [1 << 20, 1 << 22] {
+            guest.vgic.sync_raised(ME, &mut guest.lists, Raised { lanes, linked: 0 });
             assert_eq!(guest.lists.signalled, 1 << 7);
             if lists == 1 {
                 break;
@@ -240,5 +239,13 @@ fn a_linked_timer_may_fire_again_after_its_end() {
         }
         guest.idle();
         assert_eq!((guest.lists.release, guest.lists.hcr_dirty), (0, false), "not twice");
+        // Or it leaves its CPU, where the machine has deactivated it by then.
+        guest.vgic.sync_raised(ME, &mut guest.lists, Raised::linked(TIMER));
+        assert_eq!(guest.take(), Some(TIMER.0.into()));
+        guest.end(TIMER.0.into());
+        guest.vgic.sync(ME, &mut guest.lists);
+        assert_eq!(guest.lists.release, 1 << TIMER.0);
+        guest.vgic.unload(ME, &mut guest.lists);
+        assert_eq!(guest.lists.release, 0);
     });
 }
