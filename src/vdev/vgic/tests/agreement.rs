@@ -203,7 +203,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: super::random::cases(), failure_persistence: None, ..Default::default() })]
+    #![proptest_config(super::random::config(96))]
 
     #[test]
     fn software_and_simulated_hardware_agree(
