@@ -1,8 +1,10 @@
 //! The CPU interface in software together with the core: no maintenance interrupt, no fold, nothing lost.
 
 use super::guest::{BOTH, Guest, ME};
+use crate::exit::Size;
 use crate::machine::{IntId, ppi};
-use crate::vdev::vgic::{Raised, lr};
+use crate::vcpu::{Lists, VcpuId};
+use crate::vdev::vgic::{Frame, GicVersion, Kicks, Outcome, Raised, lr};
 use std::sync::atomic::Ordering;
 
 const TIMER: IntId = ppi::VIRTUAL_TIMER;
@@ -219,6 +221,33 @@ fn a_group_that_comes_on_changes_what_is_urgent() {
         }
         guest.idle();
     });
+}
+
+#[test]
+fn an_interface_that_is_turned_off_leaves_shared_interrupts_to_others() {
+    let mut guest = Guest::of(GicVersion::V2, 4, 5);
+    let other = VcpuId(1);
+    let mut theirs = Lists::default();
+    guest.vgic.reset_cpu(other, &mut theirs);
+    let mut access = |guest: &mut Guest, frame, offset, size, value| {
+        let lists = if frame == Frame::Gicc { &mut theirs } else { &mut guest.lists };
+        guest.vgic.access(other, frame, offset, size, Some(value), lists)
+    };
+    access(&mut guest, Frame::Gicd, 0, Size::Word, 3);
+    access(&mut guest, Frame::Gicd, 0x104, Size::Word, 1);
+    access(&mut guest, Frame::Gicd, 0x820, Size::Byte, 3);
+    access(&mut guest, Frame::Gicc, 0, Size::Word, 3);
+    guest.vgic.set_spi(0, true);
+    guest.enter();
+    assert!(guest.lists.signalled != 0 && guest.lists.lr[0] as u32 == 32, "the first of those that are on");
+    guest.vgic.set_spi(0, false);
+    guest.enter();
+    guest.set_groups(false, false);
+    assert_eq!(guest.vgic.set_spi(0, true), Kicks::of(other));
+    guest.set_groups(true, true);
+    assert!(guest.vgic.attention(ME), "it comes back");
+    let outcome = access(&mut guest, Frame::Gicc, 0, Size::Word, 0);
+    assert_eq!(outcome, Outcome::Done(0, Kicks::NONE), "nothing was the other's");
 }
 
 #[test]
