@@ -280,12 +280,12 @@ impl Vgic {
             return Outcome::Refused(AccessError::BadSize);
         }
         let access = Access { me, offset: offset as u32, size };
-        match (self.version, write) {
-            (GicVersion::V3, None) => self.read_v3(access, frame, lists),
-            (GicVersion::V3, Some(value)) => self.write_v3(access, frame, value),
-            (GicVersion::V2, _) if frame == Frame::Gicc => self.gicc(access, write, lists),
-            (GicVersion::V2, None) => self.read_v2(access, lists),
-            (GicVersion::V2, Some(value)) => self.write_v2(access, value),
+        if self.version == GicVersion::V2 {
+            return self.access_v2(access, frame, write, lists);
+        }
+        match write {
+            None => self.read_v3(access, frame, lists),
+            Some(value) => self.write_v3(access, frame, value),
         }
     }
 
