@@ -92,11 +92,7 @@ impl Vgic {
                     return Outcome::Done(intid.into(), Kicks::NONE);
                 }
             }
-            (EOIR, Some(value)) if lists.emulated => {
-                if lists.end_only(intid(value), EITHER) {
-                    return DONE;
-                }
-            }
+            (EOIR, Some(value)) if lists.emulated && lists.end_only(intid(value), EITHER) => return DONE,
             _ => {}
         }
         self.gicc_other(access, write, lists)
