@@ -182,6 +182,8 @@ pub struct Vgic {
     lists: u32,
     /// Bits of a priority that exist.
     priority_mask: u8,
+    /// Bits of a priority that make no difference to preemption, at least one (IHI 0069, 4.8.2).
+    preemption_shift: u32,
     /// ICH_VMCR_EL2 after reset.
     vmcr_reset: u64,
     /// GICD_TYPER.
@@ -214,7 +216,7 @@ impl Vgic {
             spi_banks: AtomicU32::new(0),
             asleep: AtomicBool::new(true),
             typer: v3::gicr_typer(n, n.wrapping_add(1) == mpidrs.len(), mpidr),
-            own_sgi: if v2 { u64::MAX } else { affinity::sgi_target(mpidr) },
+            own_sgi: if v2 { v2::NO_SGI_REGISTER } else { affinity::sgi_target(mpidr) },
             private: Mutex::new(Private::new(config.version)),
         });
         let vgic = Self {
@@ -222,6 +224,7 @@ impl Vgic {
             emulated: config.emulated,
             lists: u32::from(config.lists).clamp(1, MAX_LISTS as u32),
             priority_mask: 0xffu32.wrapping_shl(8u32.wrapping_sub(priority_bits)) as u8,
+            preemption_shift: 8u32.wrapping_sub(priority_bits).max(1),
             vmcr_reset: fiq
                 | lowest << lr::VMCR_VBPR0_SHIFT
                 | lowest.wrapping_add(1).min(7) << lr::VMCR_VBPR1_SHIFT,
@@ -234,6 +237,11 @@ impl Vgic {
         };
         vgic.reset();
         vgic
+    }
+
+    /// What the guest sees.
+    pub fn version(&self) -> GicVersion {
+        self.version
     }
 
     /// The frame at `ipa` and the offset there, if there is one.

@@ -16,6 +16,8 @@ use crate::vcpu::{Lists, VcpuId};
 use crate::vdev::AccessError;
 use core::sync::atomic::Ordering;
 
+/// What a guest without ICC_SGI1R_EL1 cannot have written there: an INTID's bits are not looked at.
+pub(super) const NO_SGI_REGISTER: u64 = u64::MAX;
 /// The most vCPUs: a target is a bit in a byte.
 pub(super) const MAX_VCPUS: usize = 8;
 

@@ -4,8 +4,8 @@
 //! the simulated hardware raises a maintenance interrupt, the software has synced, which empties list registers
 //! that the core never wrote; both are then dealt new ones.
 
+use super::guest::{BPR0, BPR1, Guest, ME};
 use super::hardware::{Cpu, TIMER, Vm};
-use super::interface::{BPR0, BPR1, Guest, ME};
 use crate::vdev::vgic::{GicVersion, lr};
 use proptest::prelude::*;
 

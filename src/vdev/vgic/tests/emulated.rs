@@ -1,6 +1,6 @@
 //! The CPU interface in software together with the core: no maintenance interrupt, no fold, nothing lost.
 
-use super::interface::{BOTH, Guest, ME};
+use super::guest::{BOTH, Guest, ME};
 use crate::machine::{IntId, ppi};
 use crate::vdev::vgic::{Raised, lr};
 use std::sync::atomic::Ordering;

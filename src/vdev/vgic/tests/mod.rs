@@ -9,6 +9,7 @@
 mod agreement;
 mod arrays;
 mod emulated;
+mod guest;
 mod hardware;
 mod interface;
 mod model;
@@ -17,5 +18,6 @@ mod ops;
 mod port;
 mod random;
 mod rules;
+mod sources;
 mod v2;
 mod vm;
