@@ -242,7 +242,7 @@ impl Load<'_> {
             } else if let Some(spis) = self.spis.as_deref_mut()
                 && let Some(here) = spis.banks.get_mut(spi_bank(intid)).filter(|b| b.holds(lane, self.me))
             {
-                here.bank.take_back(lane, entry);
+                here.bank.take_back_rarely(lane, entry);
                 here.bank.unlist(lane);
                 self.kicks |= spis.requeue(&self.vgic.cpus, spi_bank(intid), bit(lane));
             }

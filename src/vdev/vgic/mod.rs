@@ -135,7 +135,7 @@ struct Cpu {
     asleep: AtomicBool,
     /// GICR_TYPER.
     typer: u64,
-    /// What ICC_SGI1R_EL1 is written with to send SGI 0 to this vCPU alone.
+    /// What ICC_SGI1R_EL1 is written with to send SGI 0 to this vCPU alone; nothing of the kind with GICv2.
     own_sgi: u64,
     private: Mutex<Private>,
 }
@@ -216,7 +216,7 @@ impl Vgic {
             spi_banks: AtomicU32::new(0),
             asleep: AtomicBool::new(true),
             typer: v3::gicr_typer(n, n.wrapping_add(1) == mpidrs.len(), mpidr),
-            own_sgi: if v2 { v2::NO_SGI_REGISTER } else { affinity::sgi_target(mpidr) },
+            own_sgi: if v2 { u64::MAX } else { affinity::sgi_target(mpidr) },
             private: Mutex::new(Private::new(config.version)),
         });
         let vgic = Self {
@@ -329,7 +329,9 @@ impl Vgic {
         if group == SgiGroup::Group0 && private.bank.group & bit(lane) != 0 {
             return Kicks::NONE;
         }
-        private.bank.set_pending(bit(lane));
+        // With GICv2 there is no such register, and an SGI without a source must not be.
+        let lanes = bit(lane) & !private.bank.sourced;
+        private.bank.set_pending(lanes);
         self.look(cpu, vcpu)
     }
 

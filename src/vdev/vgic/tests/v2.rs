@@ -7,7 +7,7 @@ use crate::exit::Size;
 use crate::machine::IntId;
 use crate::vcpu::{Lists, VcpuId};
 use crate::vdev::AccessError;
-use crate::vdev::vgic::{Frame, GicVersion, Kicks, Outcome, Raised, Vgic, VgicConfig, lr};
+use crate::vdev::vgic::{Frame, GicVersion, Kicks, Outcome, Raised, SgiGroup, Vgic, VgicConfig, lr};
 
 const GICD: Frame = Frame::Gicd;
 const CPENDSGIR: u64 = 0xf10;
@@ -314,6 +314,19 @@ fn sgis_go_where_the_filter_says() {
     assert_eq!(takers(&mut vm, 2 << 24 | 0b0101 << 16 | 6), [1], "the sender alone");
     assert_eq!(takers(&mut vm, 3 << 24 | 0xff << 16 | 7), [], "reserved");
     assert_eq!(takers(&mut vm, 1 << 15 | 1 << 16 | 8), [0], "NSATT is for the Security Extensions");
+}
+
+#[test]
+fn the_registers_of_gicv3_send_nothing() {
+    let mut vm = running(2, 4);
+    for value in [1, 2, 3, 1 << 40] {
+        for n in 0..2 {
+            assert_eq!(vm.vgic.own_sgi(vcpu(n), value), None);
+            vm.vgic.sgi(vcpu(n), SgiGroup::Group1, value);
+            vm.settle();
+            assert_eq!((vm.take(n), vm.read(n, GICD, 0x200)), (None, 0));
+        }
+    }
 }
 
 #[test]
