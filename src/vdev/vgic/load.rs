@@ -389,6 +389,8 @@ impl Vgic {
         let mut private = cpu.private.lock();
         if lists.used == 0 && lists.hcr == lr::HCR_EN && private.bank.odd == 0 {
             lists.parked = private.bank.parked();
+            // Of an end since the last entry: `put` has seen to it.
+            lists.release = 0;
             return moved.without(me);
         }
         let mut spis = self.spis.lock();

@@ -17,7 +17,9 @@
 //! * When a vCPU leaves its CPU: `Machine::put`, then [`Vgic::unload`]: then no list register of a vCPU that
 //!   does not run holds anything, and nobody has to wait for it.
 //! * ICC_DIR_EL1 traps at times (see [`Vgic::deactivate`]); no other register of the CPU interface does but
-//!   those that make SGIs.
+//!   those that make SGIs. Where there is no hardware for it ([`VgicConfig::emulated`]) all of it does, to
+//!   [`Vgic::icc`] or [`Frame::Gicc`]; list registers are never loaded then, and what the guest is signalled
+//!   at its next entry is [`Lists::signalled`].
 //!
 //! # Linked interrupts
 //!
