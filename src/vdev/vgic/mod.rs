@@ -218,7 +218,7 @@ impl Vgic {
             spi_banks: AtomicU32::new(0),
             asleep: AtomicBool::new(true),
             typer: v3::gicr_typer(n, n.wrapping_add(1) == mpidrs.len(), mpidr),
-            own_sgi: if v2 { u64::MAX } else { affinity::sgi_target(mpidr) },
+            own_sgi: if v2 { v2::NO_SGI_REGISTER } else { affinity::sgi_target(mpidr) },
             private: Mutex::new(Private::new(config.version)),
         });
         let vgic = Self {
