@@ -95,6 +95,8 @@ pub enum Rights {
     Ram,
     /// Read only, never execute.
     ReadOnly,
+    /// Read and execute: a ROM.
+    Rom,
 }
 
 /// The Stage 2 tables of one VM.

@@ -44,6 +44,7 @@ impl Entry {
                 let rights = match rights {
                     Rights::Ram => S2AP_READ | S2AP_WRITE,
                     Rights::ReadOnly => S2AP_READ | XN,
+                    Rights::Rom => S2AP_READ,
                 };
                 to.raw() & ADDRESS | kind | rights | MEM_ATTR_WB | SH_INNER | AF
             }
@@ -58,7 +59,12 @@ impl Entry {
         } else if level != Level::L3 && is_table_or_page {
             Entry::Table(to)
         } else {
-            Entry::Leaf(to, if raw & S2AP_WRITE != 0 { Rights::Ram } else { Rights::ReadOnly })
+            let rights = match (raw & S2AP_WRITE != 0, raw & XN != 0) {
+                (true, _) => Rights::Ram,
+                (false, true) => Rights::ReadOnly,
+                (false, false) => Rights::Rom,
+            };
+            Entry::Leaf(to, rights)
         }
     }
 }

@@ -53,7 +53,10 @@ fn all_keys() {
     assert_eq!((zeta.name.as_str(), alpha.name.as_str()), ("zeta", "alpha"), "in the order written");
     assert_eq!((zeta.memory, zeta.vcpus, zeta.gic), (64 << 20, 2, Some(GicVersion::V2)));
     assert_eq!(zeta.cmdline, "quiet");
-    assert_eq!((zeta.kernel.bytes.len(), zeta.initrd.as_ref().unwrap().bytes.len()), (4096, 6));
+    assert_eq!(
+        (zeta.kernel.as_ref().unwrap().bytes.len(), zeta.initrd.as_ref().unwrap().bytes.len()),
+        (4096, 6)
+    );
     assert_eq!((alpha.memory, alpha.vcpus, alpha.gic), (DEFAULT_MEMORY, 1, None));
     assert!(alpha.initrd.is_none());
 }
