@@ -25,7 +25,7 @@ impl<M: Machine> Maker<'_, M> {
         let Some(image) = config.firmware else { return Ok(None) };
         let rom = self.flash(image, stage2);
         if rom.is_none() {
-            return Err(problem!("E0433", ("vm.{} firmware", config.name);
+            return Err(problem!("E0433", ("{} firmware", config.place);
                 ("{} are not free for its ROM", Bytes(host_bytes(image)));
                 ("Give the machine more RAM, or its VMs less")));
         }

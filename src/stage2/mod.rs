@@ -97,6 +97,8 @@ pub enum Rights {
     ReadOnly,
     /// Read and execute: a ROM.
     Rom,
+    /// Read and write a device's registers (Device-nGnRE), never execute.
+    Device,
 }
 
 /// The Stage 2 tables of one VM.
