@@ -35,6 +35,8 @@ pub const HCR_VGRP0DIE: u64 = 1 << 5;
 pub const HCR_VGRP1EIE: u64 = 1 << 6;
 /// ICH_HCR_EL2.VGrp1DIE.
 pub const HCR_VGRP1DIE: u64 = 1 << 7;
+/// ICH_HCR_EL2.TC, TALL0, TALL1: every register of the CPU interface traps, where it is emulated.
+pub const HCR_TRAPS: u64 = 1 << 10 | 1 << 11 | 1 << 12;
 /// ICH_HCR_EL2.TDIR: writes of ICC_DIR_EL1 trap.
 pub const HCR_TDIR: u64 = 1 << 14;
 /// ICH_HCR_EL2.EOIcount, five bits from here.

@@ -38,6 +38,9 @@
 mod affinity;
 mod bank;
 mod crowd;
+mod gicc;
+mod icc;
+mod interface;
 mod kicks;
 mod load;
 pub mod lr;
@@ -46,13 +49,14 @@ mod signals;
 mod spis;
 #[cfg(test)]
 mod tests;
+mod v2;
 mod v3;
 
 use crate::addr::{Address, GuestPhysAddr};
 use crate::exit::Size;
 use crate::machine::IntId;
 pub use crate::map::GicVersion;
-use crate::map::{GICD, GICR_BASE};
+use crate::map::{GICC, GICD, GICR_BASE};
 use crate::vcpu::{Lists, MAX_LISTS, VcpuId};
 use crate::vdev::AccessError;
 use affinity::{Affinities, NOBODY};
@@ -80,6 +84,8 @@ pub struct VgicConfig {
     pub lists: u8,
     /// Bits of a virtual priority: ICH_VTR_EL2.PRIbits + 1, 4 to 8.
     pub priority_bits: u8,
+    /// No hardware stands behind the list registers: the vGIC is the guest's CPU interface itself.
+    pub emulated: bool,
 }
 
 /// What came of an access.
@@ -104,6 +110,8 @@ pub enum Frame {
     GicrRd(VcpuId),
     /// SGI_base of a vCPU's redistributor.
     GicrSgi(VcpuId),
+    /// The CPU interface of GICv2; of the hardware's own, GICC_DIR's page alone gets here.
+    Gicc,
 }
 
 /// Which register an SGI comes from.
@@ -153,6 +161,7 @@ fn call(cpus: &[Cpu], kicks: Kicks) {
 /// The interrupt controller of one VM.
 pub struct Vgic {
     version: GicVersion,
+    emulated: bool,
     lists: u32,
     /// Bits of a priority that exist.
     priority_mask: u8,
@@ -184,11 +193,15 @@ impl Vgic {
             spi_banks: AtomicU32::new(0),
             asleep: AtomicBool::new(true),
             typer: v3::gicr_typer(n, n.wrapping_add(1) == mpidrs.len(), mpidr),
-            own_sgi: affinity::sgi_target(mpidr),
+            own_sgi: match config.version {
+                GicVersion::V2 => u64::MAX, // no such register
+                GicVersion::V3 => affinity::sgi_target(mpidr),
+            },
             private: Mutex::new(Private { bank: Bank::new(u32::MAX, SGI_EDGES), spi_lists: 0 }),
         });
         let vgic = Self {
             version: config.version,
+            emulated: config.emulated,
             lists: u32::from(config.lists).clamp(1, MAX_LISTS as u32),
             priority_mask: 0xffu32.wrapping_shl(8u32.wrapping_sub(priority_bits)) as u8,
             vmcr_reset: lr::VMCR_VFIQEN
@@ -205,6 +218,11 @@ impl Vgic {
         vgic
     }
 
+    /// What the guest sees.
+    pub fn version(&self) -> GicVersion {
+        self.version
+    }
+
     /// The frame at `ipa` and the offset there, if there is one.
     #[inline]
     pub fn frame(&self, ipa: GuestPhysAddr) -> Option<(Frame, u64)> {
@@ -212,9 +230,13 @@ impl Vgic {
         if offset < GICD.size() {
             return Some((Frame::Gicd, offset));
         }
+        if self.version == GicVersion::V2 {
+            let offset = ipa.raw().wrapping_sub(GICC.start().raw());
+            return (offset < GICC.size()).then_some((Frame::Gicc, offset));
+        }
         let offset = ipa.raw().wrapping_sub(GICR_BASE.raw());
         let vcpu = offset >> 17;
-        if vcpu >= self.cpus.len() as u64 || self.version == GicVersion::V2 {
+        if vcpu >= self.cpus.len() as u64 {
             return None;
         }
         let vcpu = VcpuId(vcpu as u16);
@@ -240,7 +262,9 @@ impl Vgic {
         match (self.version, write) {
             (GicVersion::V3, None) => self.read_v3(access, frame, lists),
             (GicVersion::V3, Some(value)) => self.write_v3(access, frame, value),
-            (GicVersion::V2, _) => Outcome::Refused(AccessError::NoRegister),
+            (GicVersion::V2, _) if frame == Frame::Gicc => self.gicc(access, write, lists),
+            (GicVersion::V2, None) => self.read_v2(access, lists),
+            (GicVersion::V2, Some(value)) => self.write_v2(access, value),
         }
     }
 
@@ -372,6 +396,7 @@ impl Vgic {
             hcr_dirty: true,
             vmcr: self.vmcr_reset,
             parked: lists.parked,
+            emulated: self.emulated,
             ..Lists::default()
         };
     }

@@ -155,7 +155,7 @@ impl Vgic {
     #[inline(never)]
     pub(super) fn read_v3(&self, access: Access, frame: Frame, lists: &Lists) -> Outcome {
         match frame {
-            Frame::Gicd => self.read_gicd(access, lists),
+            Frame::Gicd | Frame::Gicc => self.read_gicd(access, lists),
             Frame::GicrRd(vcpu) => self.read_gicr(access, vcpu),
             Frame::GicrSgi(vcpu) => match private_place(access) {
                 Ok(Some(place)) => self.read_private(access, vcpu, place, lists),
@@ -169,7 +169,7 @@ impl Vgic {
     #[inline(never)]
     pub(super) fn write_v3(&self, access: Access, frame: Frame, value: u64) -> Outcome {
         match frame {
-            Frame::Gicd => self.write_gicd(access, value),
+            Frame::Gicd | Frame::Gicc => self.write_gicd(access, value),
             Frame::GicrRd(vcpu) => self.write_gicr(access, vcpu, value),
             Frame::GicrSgi(vcpu) => match private_place(access) {
                 Ok(Some(place)) => self.write_private(access, vcpu, place, value as u32),

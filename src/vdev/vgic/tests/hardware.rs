@@ -203,7 +203,14 @@ pub(super) fn vcpu(n: usize) -> VcpuId {
 impl Vm {
     pub(super) fn new(vcpus: usize, lists: u8) -> Self {
         let mpidrs = (0..vcpus as u64).map(|n| 1 << 31 | n % 16 | n / 16 << 8).collect();
-        let config = VgicConfig { version: GicVersion::V3, mpidrs, spis: 64, lists, priority_bits: 5 };
+        let config = VgicConfig {
+            version: GicVersion::V3,
+            mpidrs,
+            spis: 64,
+            lists,
+            priority_bits: 5,
+            emulated: false,
+        };
         let vgic = Vgic::new(config);
         let mut vm = Self { vgic, cpus: Vec::new(), raised: Vec::new(), running: false };
         for n in 0..vcpus {
