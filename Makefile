@@ -35,7 +35,7 @@ help:
 	@echo "  make image      the hypervisor: target/mezzanine.img, and target/mezzanine.elf with its symbols"
 	@echo "  make mezz       the host tool: target/mezz"
 	@echo "  make guests     what guests are made of: target/guests/ (Debian kernel, initrd, micro guests)"
-	@echo "  make kernels    further Debian kernels that the tests boot: 6.12, cloud, real-time, 16 KiB pages (300 MB, once)"
+	@echo "  make kernels    further Debian kernels that the tests boot: 6.12, cloud, real-time, 16 KiB pages; U-Boot (300 MB, once)"
 	@echo "  make test       all tests: the host's, micro guests and stock Debian in QEMU"
 	@echo "  make test-all   those and longer ones: every kernel on every CPU model, many repeats (hours)"
 	@echo "  make check      format, lints as errors, the image's size, the documentation"
@@ -72,6 +72,7 @@ target/guests/cache/busybox: | $(KERNEL)
 # What cannot be had is noted there, and skipped by name in the tests; so there is no file to depend on.
 kernels: | $(HOST)
 	@$(SETUP)/kernels.sh
+	@$(SETUP)/u-boot.sh
 
 target/setup:
 	@mkdir -p $@

@@ -4,6 +4,8 @@
 //! machine of its own, judged by exact lines. `MEZZ_LONG=1` adds every kernel on every CPU model, memory sizes
 //! and repeats.
 
+#[path = "linux/firmware.rs"]
+mod firmware;
 #[path = "linux/judge.rs"]
 mod judge;
 #[path = "linux/log.rs"]
@@ -149,6 +151,7 @@ fn trials(long: bool) -> Vec<Trial> {
     }
     trials.push(trial("gzip_kernel", || Guest { kernel: "debian-6.1/Image.gz", ..GUEST }.tour()));
     trials.push(trial("modules", || Guest { more: &["--modules"], ..GUEST }.tour()));
+    trials.extend(firmware::trials());
     if long {
         for memory in ["128M", "1G", "3G"] {
             trials.push(trial(format!("memory::{memory}"), move || Guest { memory, ..GUEST }.tour()));
