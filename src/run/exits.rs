@@ -224,8 +224,10 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// An access to the interrupt controller.
     #[inline(always)]
     fn vgic(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
+        /// ISPENDR0, and ICPENDR0 0x80 further on, of GICD (GICv2) and GICR alike.
+        const PENDING: u64 = 0x200;
         let write = mmio.is_write().then(|| stored(vcpu, &mmio));
-        if frame == Frame::GicrSgi(vcpu.id) && write.is_none() {
+        if write.is_none() && offset & !0x80 == PENDING && frame != Frame::Gicc {
             self.look_at_timer(vm, vcpu);
         }
         match vm.vgic.access(vcpu.id, frame, offset, mmio.size(), write, &mut vcpu.lists) {

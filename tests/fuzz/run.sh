@@ -10,7 +10,11 @@ seconds=$1
 shift
 cd "$ROOT"
 
-have c++ || die "fuzzing needs a C++ compiler for libFuzzer (Debian: apt-get install g++)"
+if ! have c++; then
+    need_apt
+    apt_update
+    apt_install "to build libFuzzer" g++
+fi
 out=$TARGET/fuzz
 mkdir -p "$out"
 host=$(rustc -vV | awk '/^host:/ { print $2 }')
