@@ -1,7 +1,7 @@
 //! The ROM of a VM with firmware: made of host memory, filled, and shown to the guest read-only.
 
 use super::Maker;
-use crate::addr::{Address, BLOCK_2M, GuestPhysAddr, GuestRange};
+use crate::addr::{Address, BLOCK_2M, GuestPhysAddr, GuestRange, PAGE_SIZE};
 use crate::config::{Bytes, VmConfig};
 use crate::guest::rom::{ERASED, host_bytes};
 use crate::machine::Machine;
@@ -52,17 +52,11 @@ impl<M: Machine> Maker<'_, M> {
     }
 }
 
-/// Writes the image, and what erased flash reads as behind it.
+/// Writes what erased flash reads as, and the image over it.
 fn fill(rom: &GuestRam, image: &[u8]) -> Option<()> {
-    const STEP: usize = 4096;
-    rom.write(rom.range().start(), image).ok()?;
-    let erased = alloc::vec![ERASED; STEP];
-    let mut at = rom.range().start().checked_add(image.len() as u64)?;
-    while at < rom.range().end() {
-        // To the end of this page first, whole pages then.
-        let left = STEP.wrapping_sub(at.raw() as usize % STEP);
-        rom.write(at, erased.get(..left)?).ok()?;
-        at = at.checked_add(left as u64)?;
+    let erased = alloc::vec![ERASED; PAGE_SIZE as usize];
+    for offset in (0..rom.range().size()).step_by(erased.len()) {
+        rom.write(rom.range().start().checked_add(offset)?, &erased).ok()?;
     }
-    Some(())
+    rom.write(rom.range().start(), image).ok()
 }

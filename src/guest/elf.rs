@@ -57,11 +57,11 @@ pub struct Elf<'a> {
     pub entry: GuestPhysAddr,
 }
 
-/// The little-endian number of `size` bytes at `at`.
+/// The little-endian number of `size` bytes at `at` of a header; 0 where there is none.
 #[inline(never)]
-fn field(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
-    let field = bytes.get(at..at.checked_add(size)?)?;
-    Some(field.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+fn field(header: &[u8], at: usize, size: usize) -> u64 {
+    let field = header.get(at..at.saturating_add(size)).unwrap_or_default();
+    field.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 impl<'a> Elf<'a> {
@@ -69,12 +69,12 @@ impl<'a> Elf<'a> {
     ///
     /// # Errors
     /// E0420 made for another machine, E0422 damaged or cut short, E0425 it does not start in any of its
-    /// segments, E0426 it has none.
+    /// segments.
     pub fn read(file: &'a [u8], place: &str) -> Result<Self, Problem> {
         let damaged = |what| damaged(place, what);
         let header = file.get(..HEADER).ok_or_else(|| damaged("its header is not all there"))?;
         machine(header, place)?;
-        let number = |at, size| field(header, at, size).unwrap_or(0);
+        let number = |at, size| field(header, at, size);
         let (start, size, count) = (number(32, 8), number(54, 2), number(56, 2));
         if count > MOST || count > 0 && size != PROGRAM_HEADER as u64 {
             return Err(damaged("it has too many program headers, or of a size of their own"));
@@ -82,29 +82,48 @@ impl<'a> Elf<'a> {
         let bytes = (count as usize).saturating_mul(PROGRAM_HEADER);
         let headers = slice(file, start, bytes as u64)
             .ok_or_else(|| damaged("its program headers lie outside of it"))?;
-        let mut elf = Self { file, headers, entry: GuestPhysAddr::at(0) };
+        let mut code = None;
         for header in headers.chunks_exact(PROGRAM_HEADER).filter(|header| is_load(header)) {
-            if segment(file, 0, header).is_none() {
-                return Err(damaged("a segment lies outside of it, or is longer in the file than in memory"));
-            }
+            let segment = segment(file, 0, header).ok_or_else(|| {
+                damaged("a segment lies outside of it, or is longer in the file than in memory")
+            })?;
+            code = code.or(segment.at(number(24, 8)));
         }
-        if elf.segments().next().is_none() {
-            return Err(problem!("E0426", ("{place}"); ("an ELF file with nothing to load");
-                ("Give the linked program, with PT_LOAD segments")));
-        }
-        let entry = number(24, 8);
-        elf.entry = elf.segments().find_map(|segment| segment.at(entry)).ok_or_else(|| {
-            problem!("E0425", ("{place}"); ("its entry, {entry:#x}, lies in no executable segment");
-                ("Name the entry to the linker: ENTRY(_start) in its script"))
-        })?;
-        Ok(elf)
+        let Some(entry) = code else {
+            return Err(problem!("E0425", ("{place}");
+                ("its entry, {:#x}, lies in no executable segment", number(24, 8));
+                ("Link it with ENTRY(_start) in the linker's script; readelf -lW shows what it is")));
+        };
+        Ok(Self { file, headers, entry })
     }
 
     /// What it asks to be loaded, in the order of the file.
-    pub fn segments(&self) -> impl Iterator<Item = Segment<'a>> + Clone + use<'a> {
-        let file = self.file;
-        let headers = self.headers.chunks_exact(PROGRAM_HEADER).enumerate();
-        headers.filter(|(_, header)| is_load(header)).filter_map(move |(n, header)| segment(file, n, header))
+    pub fn segments(&self) -> Segments<'a> {
+        Segments { file: self.file, headers: self.headers, number: 0 }
+    }
+}
+
+/// The segments of a file that was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Segments<'a> {
+    file: &'a [u8],
+    headers: &'a [u8],
+    number: usize,
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = Segment<'a>;
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<Segment<'a>> {
+        while let Some((header, rest)) = self.headers.split_at_checked(PROGRAM_HEADER) {
+            let number = self.number;
+            (self.headers, self.number) = (rest, number.wrapping_add(1));
+            if is_load(header) {
+                return segment(self.file, number, header);
+            }
+        }
+        None
     }
 }
 
@@ -125,7 +144,7 @@ fn damaged(place: &str, what: &str) -> Problem {
 
 /// Refuses what was made for another machine.
 fn machine(header: &[u8], place: &str) -> Result<(), Problem> {
-    let number = |at, size| field(header, at, size).unwrap_or(0);
+    let number = |at, size| field(header, at, size);
     let (class, order, kind, machine) = (number(4, 1), number(5, 1), number(16, 2), number(18, 2));
     let (what, value) = if class != u64::from(CLASS_64) {
         ("not 64-bit: class", class)
@@ -143,18 +162,18 @@ fn machine(header: &[u8], place: &str) -> Result<(), Problem> {
 }
 
 fn is_load(header: &[u8]) -> bool {
-    field(header, 0, 4) == Some(LOAD) && field(header, 40, 8) != Some(0)
+    field(header, 0, 4) == LOAD && field(header, 40, 8) != 0
 }
 
 /// The segment of a program header; `None` if that is nonsense.
 fn segment<'a>(file: &'a [u8], number: usize, header: &[u8]) -> Option<Segment<'a>> {
-    let (offset, linked, at) = (field(header, 8, 8)?, field(header, 16, 8)?, field(header, 24, 8)?);
-    let (in_file, in_memory) = (field(header, 32, 8)?, field(header, 40, 8)?);
+    let (offset, linked, at) = (field(header, 8, 8), field(header, 16, 8), field(header, 24, 8));
+    let (in_file, in_memory) = (field(header, 32, 8), field(header, 40, 8));
     if in_file > in_memory {
         return None;
     }
     let range = GuestRange::new(GuestPhysAddr::at(at), in_memory)?;
-    let executable = field(header, 4, 4)? & EXECUTE != 0;
+    let executable = field(header, 4, 4) & EXECUTE != 0;
     Some(Segment { number, range, data: slice(file, offset, in_file)?, linked, executable })
 }
 
@@ -242,8 +261,8 @@ pub(crate) mod tests {
             (with(54, 55), "E0422 vm.a kernel: damaged or cut short: it has too many"),
             (with(56, 65), "E0422 vm.a kernel: damaged or cut short: it has too many"),
             (with(64 + 32 + 1, 1), "E0422 vm.a kernel: damaged or cut short: a segment"),
-            (with(56, 0), "E0426 vm.a kernel: an ELF file with nothing to load."),
-            (with(64, 2), "E0426"),
+            (with(56, 0), "E0425"),
+            (with(64, 2), "E0425"),
             (with(25, 1), "E0425 vm.a kernel: its entry, 0x40100100, lies in no executable segment."),
             (with(68, 4), "E0425"),
         ];

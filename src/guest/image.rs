@@ -56,13 +56,9 @@ const KINDS: &[Kind] = &[
     kind(0, b"-----BEGIN", "a PEM file", false),
     kind(0, b"#!", "a script", false),
     kind(0, b"ANDROID!", "an Android boot image", false),
-    kind(0, b"VNDRBOOT", "an Android vendor boot image", false),
     kind(0, b"!<arch>\n", "an archive (.a or .deb)", false),
     kind(0, b"QFI\xfb", "a qcow2 disk", false),
-    kind(0x8001, b"CD001", "a CD image", false),
-    kind(0x200, b"EFI PART", "a disk with a partition table", false),
     kind(0x1fe, b"\x55\xaa", "a disk with a partition table", false),
-    kind(0, b"\xcf\xfa\xed\xfe", "a Mach-O program", false),
 ];
 
 /// First instruction word of a file, as far as it matters here: the byte that says "branch".

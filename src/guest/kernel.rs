@@ -79,7 +79,7 @@ fn unpacked<'a>(file: &'a [u8], place: &str, kernel: &str) -> Result<Format<'a>,
 /// Finds the places of a kernel in `ram`, of which the tree has the first [`TREE_MAX`] bytes.
 ///
 /// # Errors
-/// E0401 to E0408, E0420 to E0426 of its file; E0407 if it does not fit.
+/// E0401 to E0408, E0420 to E0425 of its file; E0407 if it does not fit.
 pub fn place(file: &[u8], place: &str, ram: GuestRange) -> Result<Placed, Problem> {
     let from = |at: Option<GuestPhysAddr>, size: u64| at.and_then(|at| GuestRange::new(at, size));
     let up = ram.start().checked_add(ALIGN - 1).map(|start| start.align_down(ALIGN));
@@ -110,14 +110,14 @@ fn segments(elf: &Elf<'_>, place: &str, ram: GuestRange) -> Result<Placed, Probl
         let (number, range) = (segment.number, segment.range);
         if !ram.encloses(&range) {
             return Err(problem!("E0423", ("{place} kernel");
-                ("segment {number} of the ELF file, {range}, lies outside of its RAM, {ram}");
+                ("segment {number}, {range}, lies outside of its RAM, {ram}");
                 ("Link it for {} or above, as p_paddr, and give it memory up to its end", tree.end())));
         }
         let before = elf.segments().take(n).map(|segment| segment.range);
         if let Some(other) = before.chain([tree]).find(|other| other.overlaps(&range)) {
             let whose = if other == tree { "its device tree" } else { "another" };
             return Err(problem!("E0424", ("{place} kernel");
-                ("segment {number} of the ELF file, {range}, overlaps {whose}, {other}");
+                ("segment {number}, {range}, overlaps {whose}, {other}");
                 ("Link each for addresses of its own, {} or above; readelf -lW shows them", tree.end())));
         }
         (start, end) = (start.min(range.start()), end.max(range.end()));

@@ -41,7 +41,7 @@ impl Layout {
     /// Finds room for everything of `vm` in `ram`.
     ///
     /// # Errors
-    /// E0401 to E0408 and E0420 to E0426 of the kernel, E0421, E0430 to E0432 of the firmware; E0407 when something does
+    /// E0401 to E0408 and E0420 to E0425 of the kernel, E0421, E0430 to E0432 of the firmware; E0407 when something does
     /// not fit, with the memory that would do.
     pub fn plan(vm: &VmConfig<'_>, ram: GuestRange) -> Result<Self, Problem> {
         if let Some(firmware) = vm.firmware {
@@ -118,7 +118,7 @@ impl<'a> Loader<'a> {
     /// A loader for what [`Layout::plan`] planned.
     ///
     /// # Errors
-    /// E0403 for a damaged gzip header, E0420 to E0426 for a damaged ELF file.
+    /// E0403 for a damaged gzip header, E0420 to E0425 for a damaged ELF file.
     pub fn new(vm: &VmConfig<'a>, layout: &Layout) -> Result<Self, Problem> {
         let room = layout.kernel.unwrap_or_default();
         let initrd = layout.initrd.map_or(room.start(), |range| range.start());
@@ -360,14 +360,14 @@ mod tests {
         let good = code(RAM + 0x10_0000, 100, 0x1000);
         assert_eq!(
             say(8, &[good, code(0x1000, 10, 10)]),
-            "E0423 vm.alpha kernel: segment 1 of the ELF file, 0x1000..0x100a, lies outside of its RAM, \
+            "E0423 vm.alpha kernel: segment 1, 0x1000..0x100a, lies outside of its RAM, \
              0x40000000..0x40800000. Link it for 0x40080000 or above, as p_paddr, and give it memory up to its end."
         );
         assert!(say(1, &[good]).starts_with("E0423"));
         assert!(say(8, &[code(u64::MAX - 0x2000, 1, 0x1000)]).starts_with("E0423"));
         assert_eq!(
             say(8, &[good, code(RAM + 0x7_f000, 1, 0x1001)]),
-            "E0424 vm.alpha kernel: segment 1 of the ELF file, 0x4007f000..0x40080001, overlaps its device tree, \
+            "E0424 vm.alpha kernel: segment 1, 0x4007f000..0x40080001, overlaps its device tree, \
              0x40000000..0x40080000. Link each for addresses of its own, 0x40080000 or above; readelf -lW shows them."
         );
         assert!(

@@ -114,5 +114,7 @@ mod tests {
         let other =
             Spec { vms: vec![vm("a", None), VmSpec { vcpus: 1, ..vm("b", None) }], ..Spec::default() };
         assert!(options("", &other).is_err());
+        let rom = VmSpec { firmware: vm("a", None).kernel, ..vm("a", None) };
+        assert!(options("", &Spec { vms: vec![rom], ..Spec::default() }).is_err());
     }
 }
