@@ -13,6 +13,7 @@
 mod backends;
 mod bundle;
 mod damage;
+mod formats;
 mod gic;
 mod guest;
 mod image;
@@ -28,5 +29,6 @@ fn main() -> ExitCode {
     trials.extend(gic::trials());
     trials.extend(image::trials());
     trials.extend(damage::trials());
+    trials.extend(formats::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
