@@ -5,12 +5,15 @@
 
 pub mod bundle;
 mod check;
+mod cmdline;
+mod findings;
 mod modules;
 mod options;
 #[cfg(test)]
 mod tests;
 
-pub use check::{MIN_MEMORY, check};
+pub use check::{MIN_MEMORY, check, check_all};
+pub use findings::Findings;
 pub use options::{Options, parse_size};
 
 use crate::addr::HostRange;

@@ -79,6 +79,27 @@ fn vms_are_checked_against_each_other() {
 }
 
 #[test]
+fn all_that_is_wrong_is_found_at_once() {
+    let image = kernel(1000, MIB, 0);
+    let wrong = VmConfig {
+        memory: 900 * MIB + 1,
+        vcpus: 0,
+        cmdline: "a\nb console=hvc0".into(),
+        ..vm("a b", b"\x7fELF", Some(&[0; 9]))
+    };
+    let twins = [vm("alpha", &image, None), wrong, vm("alpha", &image, Some(b"odd"))];
+    let mut found = Findings::default();
+    check_all(&twins, Some(&host()), &mut found);
+    let codes = |problems: &[Problem]| problems.iter().map(|p| p.code).collect::<Vec<_>>();
+    assert_eq!(
+        codes(&found.errors),
+        ["E0301", "E0303", "E0306", "E0305", "E0307", "E0406", "E0402", "E0302"]
+    );
+    assert_eq!(codes(&found.warnings), ["E0308", "E0409"]);
+    assert_eq!(found.settle().unwrap_err().code, "E0301");
+}
+
+#[test]
 fn an_odd_initrd_is_a_warning() {
     let image = kernel(1000, MIB, 0);
     let warnings = check(&[vm("alpha", &image, Some(b"\x91\x92"))], None).unwrap();
@@ -365,6 +386,7 @@ fn every_code_is_explained() {
         include_str!("bundle/tree.rs"),
         include_str!("bundle/write.rs"),
         include_str!("check.rs"),
+        include_str!("cmdline.rs"),
         include_str!("mod.rs"),
         include_str!("modules.rs"),
         include_str!("options.rs"),
