@@ -6,7 +6,7 @@ use crate::problem;
 use crate::problem::{Hint, Problem};
 use log::LevelFilter;
 
-const KNOWN: &[&str] = &["loglevel", "console", "memory", "vcpus"];
+const KNOWN: &[&str] = &["loglevel", "console", "memory", "vcpus", "trace-exits"];
 /// In the order of [`LevelFilter`].
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
@@ -21,6 +21,8 @@ pub struct Options<'a> {
     pub memory: Option<u64>,
     /// `vcpus=`: vCPUs for each VM that comes as a plain module.
     pub vcpus: Option<u16>,
+    /// `trace-exits`: count exits by reason, and tell at the end.
+    pub trace_exits: bool,
 }
 
 impl<'a> Options<'a> {
@@ -44,6 +46,8 @@ impl<'a> Options<'a> {
                     options.vcpus =
                         Some(value.parse().map_err(|_| bad(name, value, "a number of vCPUs, such as 2"))?);
                 }
+                "trace-exits" if value.is_empty() => options.trace_exits = true,
+                "trace-exits" => return Err(bad(name, value, "it without a value")),
                 _ => {
                     return Err(problem!("E0215", ("/chosen bootargs"); ("option \"{name}\" is not known");
                         ("{}", Hint { word: name, known: KNOWN })));
@@ -108,12 +112,14 @@ mod tests {
 
     #[test]
     fn options_are_read_or_refused_with_a_hint() {
-        let options = Options::parse(" loglevel=debug memory=1G  vcpus=3 console=serial1 vcpus=4").unwrap();
+        let options =
+            Options::parse(" loglevel=debug memory=1G  vcpus=3 console=serial1 vcpus=4 trace-exits").unwrap();
         let expected = Options {
             loglevel: Some(LevelFilter::Debug),
             console: Some("serial1"),
             memory: Some(1 << 30),
             vcpus: Some(4),
+            trace_exits: true,
         };
         assert_eq!(options, expected);
         assert_eq!(Options::parse("").unwrap(), Options::default());
@@ -126,7 +132,9 @@ mod tests {
             text("loglevel=debgu"),
             "E0216 /chosen bootargs loglevel: \"debgu\". Did you mean \"debug\"?"
         );
-        for bad in ["memory=lots", "memory", "vcpus=-1", "vcpus=70000", "console=", "loglevel="] {
+        for bad in
+            ["memory=lots", "memory", "vcpus=-1", "vcpus=70000", "console=", "loglevel=", "trace-exits=1"]
+        {
             assert_eq!(Options::parse(bad).unwrap_err().code, "E0216", "{bad}");
         }
     }
