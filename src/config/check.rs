@@ -1,11 +1,12 @@
 //! What has to be true of VMs before any of them starts.
 
-use super::{Bytes, HostFacts, VmConfig};
+use super::{Bytes, HostFacts, VmConfig, static_memory};
 use crate::addr::{GuestRange, PAGE_SIZE};
 use crate::guest::{Layout, image};
 use crate::map::{GicVersion, RAM_BASE};
 use crate::problem;
 use crate::problem::Problem;
+use alloc::format;
 use alloc::vec::Vec;
 
 /// The least RAM of a VM: the tree, 2 MiB below the kernel, and something to run in.
@@ -21,11 +22,26 @@ const MAX_NAME: usize = 31;
 /// # Errors
 /// E0201 no VM, E03xx about a VM, E04xx about its files: the first that is found.
 pub fn check(vms: &[VmConfig<'_>], host: Option<&HostFacts>) -> Result<Vec<Problem>, Problem> {
+    let mut warnings = outside(vms, host)?;
+    for vm in vms {
+        initrd(vm, &mut warnings)?;
+        if let Some(ram) = GuestRange::new(RAM_BASE, vm.memory) {
+            Layout::plan(vm, ram)?;
+        }
+    }
+    Ok(warnings)
+}
+
+/// The same without a look into their files, for whoever has none of them.
+///
+/// # Errors
+/// E0201 no VM, E0230 and E0232 about chosen RAM, E03xx about a VM.
+pub(super) fn outside(vms: &[VmConfig<'_>], host: Option<&HostFacts>) -> Result<Vec<Problem>, Problem> {
     if vms.is_empty() {
         return Err(problem!("E0201", ("machine"); ("no VM to run");
             ("Give a bundle as the initrd (mezz pack CONFIG.toml -o BUNDLE), or kernels as boot modules")));
     }
-    let mut warnings = Vec::new();
+    static_memory::check(vms)?;
     let mut left = host.map_or(u64::MAX, |h| h.memory);
     for (n, vm) in vms.iter().enumerate() {
         name(vm, vms.get(..n).unwrap_or_default())?;
@@ -38,12 +54,8 @@ pub fn check(vms: &[VmConfig<'_>], host: Option<&HostFacts>) -> Result<Vec<Probl
         }
         left = left.saturating_sub(vm.memory);
         cmdline(vm)?;
-        initrd(vm, &mut warnings)?;
-        if let Some(ram) = GuestRange::new(RAM_BASE, vm.memory) {
-            Layout::plan(vm, ram)?;
-        }
     }
-    Ok(warnings)
+    Ok(Vec::new())
 }
 
 /// Whether a VM may be called so.
@@ -84,11 +96,18 @@ fn size(vm: &VmConfig<'_>, host: Option<&HostFacts>) -> Result<(), Problem> {
     Ok(())
 }
 
-fn cmdline(vm: &VmConfig<'_>) -> Result<(), Problem> {
-    if vm.cmdline.len() > MAX_CMDLINE {
-        return Err(problem!("E0307", ("{} cmdline", vm.place); ("{} bytes long", vm.cmdline.len());
-            ("Linux takes {MAX_CMDLINE} at most")));
+/// Whether a command line is short enough; `place` is where it stands.
+pub(super) fn length(line: &str, place: &str) -> Result<(), Problem> {
+    if line.len() > MAX_CMDLINE {
+        return Err(
+            problem!("E0307", ("{place}"); ("{} bytes long", line.len()); ("Linux takes {MAX_CMDLINE} at most")),
+        );
     }
+    Ok(())
+}
+
+fn cmdline(vm: &VmConfig<'_>) -> Result<(), Problem> {
+    length(&vm.cmdline, &format!("{} cmdline", vm.place))?;
     if let Some(c) = vm.cmdline.chars().find(|c| c.is_control() && *c != '\t') {
         return Err(
             problem!("E0307", ("{} cmdline", vm.place); ("has the control character {:#04x}", c as u32);

@@ -5,17 +5,25 @@
 
 pub mod bundle;
 mod check;
+mod dom0less;
+mod domain;
+mod foreign;
 mod modules;
+mod node;
 mod options;
+mod static_memory;
 #[cfg(test)]
 mod tests;
 
 pub use check::{MIN_MEMORY, check};
+pub use dom0less::modules as domain_modules;
 pub use options::{Options, parse_size};
+pub use static_memory::set_aside;
 
-use crate::addr::HostRange;
-use crate::fdt::Platform;
+use crate::addr::{HostRange, PAGE_SIZE};
+use crate::fdt::{self, CpuStatus, Gic, Platform};
 use crate::map::GicVersion;
+use crate::memory::Memory;
 use crate::problem;
 use crate::problem::Problem;
 use alloc::format;
@@ -95,7 +103,8 @@ pub struct HostFacts {
     pub gic: GicVersion,
 }
 
-/// Reads and checks everything that was handed over at boot: the bundle in the initrd, then plain modules.
+/// Reads and checks everything that was handed over at boot: the bundle in the initrd, Xen's dom0less nodes, then
+/// plain modules.
 ///
 /// `blob_at` makes a range of host memory readable, or says that it is not all RAM.
 ///
@@ -107,18 +116,53 @@ pub fn read<'a>(
     host: &HostFacts,
 ) -> Result<MachineConfig<'a>, Problem> {
     let options = Options::parse(platform.bootargs)?;
-    if let Some(name) = platform.domain {
-        return Err(problem!("E0213", ("/chosen/{name}"); ("Xen's dom0less nodes are not read yet");
-            ("Put the VMs into a bundle: mezz pack CONFIG.toml -o BUNDLE")));
-    }
-    let mut vms = Vec::new();
+    let (mut vms, mut warnings) = (Vec::new(), Vec::new());
     if let Some(range) = platform.initrd {
         let bytes = blob_at(range).ok_or_else(|| out_of_ram("/chosen linux,initrd-start", range))?;
-        vms = bundle::read(bytes)?;
+        vms = bundle::read_with(bytes, &mut warnings)?;
     }
+    dom0less::read(platform, &mut |range| blob_at(range), &mut vms, &mut warnings)?;
     modules::read(platform, blob_at, host, &options, &mut vms)?;
-    let warnings = check(&vms, Some(host))?;
+    warnings.extend(check(&vms, Some(host))?);
     Ok(MachineConfig { vms, options, warnings })
+}
+
+/// Checks a whole machine's tree as [`read`] would, without the memory that it speaks of: the files of its VMs are
+/// unknown, and so is what is in a bundle. Returns warnings.
+///
+/// Without `host`, what the machine has to give is taken from the tree; Mezzanine's own needs still come off that.
+///
+/// # Errors
+/// E01xx about the tree, E02xx about the ways in, E03xx about a VM.
+pub fn check_tree(bytes: &[u8], host: Option<&HostFacts>) -> Result<Vec<Problem>, Problem> {
+    let mut tree = bytes.to_vec();
+    fdt::squeeze(&mut tree);
+    let platform = Platform::read(&tree)?;
+    let options = Options::parse(platform.bootargs)?;
+    let blobs = domain_modules(&platform)?;
+    let own = HostFacts::of(&platform, &blobs);
+    let host = host.unwrap_or(&own);
+    let in_ram = |range: HostRange| platform.ram.iter().any(|bank| bank.encloses(&range)).then_some(&[][..]);
+    let (mut vms, mut warnings) = (Vec::new(), Vec::new());
+    dom0less::read(&platform, &mut |range| in_ram(range), &mut vms, &mut warnings)?;
+    modules::read(&platform, &in_ram, host, &options, &mut vms)?;
+    if vms.is_empty() && platform.initrd.is_some() {
+        return Ok(warnings);
+    }
+    warnings.extend(check::outside(&vms, Some(host))?);
+    Ok(warnings)
+}
+
+impl HostFacts {
+    /// What a machine has to give by its tree, less `taken`.
+    fn of(platform: &Platform<'_>, taken: &[HostRange]) -> Self {
+        let mut memory = Memory::new();
+        platform.usable(&[]).iter().for_each(|piece| memory.add(*piece));
+        taken.iter().for_each(|range| memory.reserve(range.align_out(PAGE_SIZE)));
+        let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1);
+        let gic = if matches!(platform.gic, Gic::V2 { .. }) { GicVersion::V2 } else { GicVersion::V3 };
+        Self { cpus: cpus as u16, memory: memory.free(), gic }
+    }
 }
 
 fn out_of_ram(place: &str, range: HostRange) -> Problem {

@@ -36,8 +36,16 @@ struct Archive<'a>(Vec<File<'a>>);
 ///
 /// # Errors
 /// E0203 no archive, E0204 a damaged or truncated one, E0205 no `mezzanine.dtb`, E0206 a damaged one,
-/// E0207 to E0210 for what it says.
+/// E0207 to E0231 for what it says.
 pub fn read(bytes: &[u8]) -> Result<Vec<VmConfig<'_>>, Problem> {
+    read_with(bytes, &mut Vec::new())
+}
+
+/// The same, with what may be right or not appended to `warnings`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with<'a>(bytes: &'a [u8], warnings: &mut Vec<Problem>) -> Result<Vec<VmConfig<'a>>, Problem> {
     let archive = Archive::read(bytes)?;
     let Some(tree) = archive.find(TREE) else {
         let first = archive.0.first().map_or("nothing", |f| f.path);
@@ -46,7 +54,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<VmConfig<'_>>, Problem> {
             ("Make the bundle with mezz pack; a guest's own initrd belongs inside of it")),
         );
     };
-    tree::read(tree, &archive)
+    tree::read(tree, &archive, warnings)
 }
 
 impl<'a> Archive<'a> {
