@@ -178,7 +178,11 @@ impl<'a, M: Machine> Maker<'a, M> {
     /// The VM's RAM: in one piece where there is one, else in as few as there are, for the largest blocks of
     /// Stage 2.
     fn memory_for(&mut self, config: &VmConfig<'_>) -> Result<GuestRam, Problem> {
-        self.free.guest_ram(map::RAM_BASE, config.memory).ok_or_else(|| {
+        let ram = match config.static_memory.as_slice() {
+            [] => self.free.guest_ram(map::RAM_BASE, config.memory),
+            chosen => self.free.kept_guest_ram(map::RAM_BASE, chosen),
+        };
+        ram.ok_or_else(|| {
             let ranges = self.free.memory().ranges();
             let most: u64 = ranges.iter().map(|range| range.align_in(BLOCK_2M).size()).sum();
             problem!("E0320", ("vm.{} memory", config.name);
@@ -236,11 +240,13 @@ impl<'a, M: Machine> Maker<'a, M> {
         let clock = Pl031::new(self.machine.frequency(), self.host.wall_clock, self.host.boot);
         let slots = GuestRange::new(map::VIRTIO_BASE, map::VIRTIO_STRIDE * u64::from(map::VIRTIO_COUNT))
             .unwrap_or_default();
-        let regions = alloc::vec![
-            Region::new("pl011", map::UART, None, uart.clone()),
+        let mut regions = alloc::vec![
             Region::new("pl031", map::RTC, Some(map::RTC_SPI), Arc::new(Mutex::new(clock))).timed(),
             Region::new("virtio-mmio", slots, None, Arc::new(Mutex::new(EmptySlots))),
         ];
+        if !config.without_uart {
+            regions.push(Region::new("pl011", map::UART, None, uart.clone()));
+        }
         let bus = Bus::new(regions).map_err(|region| {
             problem!("E0322", ("vm.{}", config.name); ("device {} overlaps another", region.name); ("This is a bug in the guest's map"))
         })?;

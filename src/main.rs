@@ -168,7 +168,7 @@ mod image {
         let mut cpu = setup::cpu(platform)?;
         log::info!("gic: {} list registers, {} priority bits", cpu.vgic_hardware().0, cpu.vgic_hardware().1);
         // 5. Memory: what is left of it.
-        let mut memory = free_memory(tree, platform);
+        let mut memory = free_memory(tree, platform, &config::domain_modules(platform)?);
         log::info!("memory: {} MiB free for guests", memory.free() >> 20);
         // 6. The guests that we were given.
         let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1) as u16;
@@ -176,7 +176,8 @@ mod image {
         let machine_config = config::read(platform, &|range| module_bytes(platform, tree, range), &facts)?;
         machine_config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         log::info!("config: {} VM(s)", machine_config.vms.len());
-        // 7. Room for what each VM keeps at EL2.
+        // 7. Room for what each VM keeps at EL2, once the RAM that was chosen for VMs is out of the way.
+        config::set_aside(&machine_config.vms, &mut memory)?;
         let heap = grow_heap(&mut memory, &machine_config.vms)?;
         // 8. Each VM: memory, tables, devices, kernel.
         let host = host(&cpu, platform);
@@ -278,10 +279,13 @@ mod image {
     }
 
     /// RAM less what is taken: by the firmware, the image, the tree and the modules.
-    fn free_memory(tree: &'static [u8], platform: &Platform<'_>) -> Memory {
+    fn free_memory(tree: &'static [u8], platform: &Platform<'_>, modules: &[HostRange]) -> Memory {
         let mut memory = Memory::new();
         for piece in platform.usable(&[arch::image(), tree_range(tree)]) {
             memory.add(piece);
+        }
+        for module in modules {
+            memory.reserve(module.align_out(PAGE_SIZE));
         }
         memory
     }

@@ -3,7 +3,7 @@
 //! [`check_all`] finds all that is wrong, for people who can put it right in one go; EL2 asks [`check`], which
 //! stops at the first.
 
-use super::{Bytes, Findings, HostFacts, VmConfig, cmdline};
+use super::{Bytes, Findings, HostFacts, VmConfig, cmdline, static_memory};
 use crate::addr::{GuestRange, PAGE_SIZE};
 use crate::guest::{Layout, image};
 use crate::map::{GicVersion, RAM_BASE};
@@ -31,10 +31,21 @@ pub fn check(vms: &[VmConfig<'_>], host: Option<&HostFacts>) -> Result<Vec<Probl
 
 /// The same, with everything that is wrong, in the order of the VMs.
 pub fn check_all(vms: &[VmConfig<'_>], host: Option<&HostFacts>, found: &mut Findings) {
-    if vms.is_empty() {
+    judge(vms, host, true, found);
+}
+
+/// The same without a look into their files, for whoever has none of them.
+pub(super) fn outside(vms: &[VmConfig<'_>], host: Option<&HostFacts>, found: &mut Findings) {
+    judge(vms, host, false, found);
+}
+
+fn judge(vms: &[VmConfig<'_>], host: Option<&HostFacts>, files: bool, found: &mut Findings) {
+    // What could not be read is not counted either: one mistake, one report.
+    if vms.is_empty() && found.errors.is_empty() {
         found.error(problem!("E0201", ("machine"); ("no VM to run");
             ("Give a bundle as the initrd (mezz pack CONFIG.toml -o BUNDLE), or kernels as boot modules")));
     }
+    static_memory::check(vms, found);
     let mut left = host.map_or(u64::MAX, |h| h.memory);
     for (n, vm) in vms.iter().enumerate() {
         found.take(name(vm, vms.get(..n).unwrap_or_default()));
@@ -49,6 +60,9 @@ pub fn check_all(vms: &[VmConfig<'_>], host: Option<&HostFacts>, found: &mut Fin
             left = left.saturating_sub(vm.memory);
         }
         cmdline::check(vm, found);
+        if !files {
+            continue;
+        }
         initrd(vm, found);
         // With a senseless size, the kernel is looked at all the same.
         if let Some(ram) = GuestRange::new(RAM_BASE, if sized { vm.memory } else { PLENTY }) {

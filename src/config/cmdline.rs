@@ -2,6 +2,8 @@
 
 use super::{Findings, VmConfig};
 use crate::problem;
+use crate::problem::Problem;
+use alloc::format;
 
 /// Bytes of the longest command line that arm64 Linux takes, less its NUL (COMMAND_LINE_SIZE).
 const MAX_CMDLINE: usize = 2047;
@@ -13,10 +15,7 @@ const SERIAL: &str = "ttyAMA0";
 ///
 /// E0307 for one that Linux would cut or misread; as a warning E0308 for a console that the VM has no device for.
 pub(super) fn check(vm: &VmConfig<'_>, found: &mut Findings) {
-    if vm.cmdline.len() > MAX_CMDLINE {
-        found.error(problem!("E0307", ("{} cmdline", vm.place); ("{} bytes long", vm.cmdline.len());
-            ("Linux takes {MAX_CMDLINE} at most")));
-    }
+    found.take(length(&vm.cmdline, &format!("{} cmdline", vm.place)));
     if let Some(c) = vm.cmdline.chars().find(|c| c.is_control() && *c != '\t') {
         found.error(
             problem!("E0307", ("{} cmdline", vm.place); ("has the control character {:#04x}", c as u32);
@@ -41,6 +40,19 @@ pub(super) fn check(vm: &VmConfig<'_>, found: &mut Findings) {
     }
 }
 
+/// Whether a command line is short enough; `place` is where it stands.
+///
+/// # Errors
+/// E0307 if it is not.
+pub(super) fn length(line: &str, place: &str) -> Result<(), Problem> {
+    if line.len() > MAX_CMDLINE {
+        return Err(
+            problem!("E0307", ("{place}"); ("{} bytes long", line.len()); ("Linux takes {MAX_CMDLINE} at most")),
+        );
+    }
+    Ok(())
+}
+
 /// The VM's serial port as Linux calls it, if it has one.
 fn device_of(vm: &VmConfig<'_>) -> Option<&'static str> {
     (!vm.without_uart).then_some(SERIAL)
@@ -63,7 +75,6 @@ pub(super) fn consoles(cmdline: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problem::Problem;
     use std::vec::Vec;
 
     #[test]

@@ -1,7 +1,13 @@
-//! What a check has found: everything, or as much as EL2 cares about.
+//! What a check has found: everything, so that a person can put all of it right in one go.
+//!
+//! EL2 goes by the first problem, and has little heap: of a hostile tree's thousands it keeps as many as a
+//! person would read.
 
 use crate::problem::Problem;
 use alloc::vec::Vec;
+
+/// As many are kept of each sort.
+const MOST: usize = 40;
 
 /// Problems, and what only looks like one, each in the order in which it was found.
 #[derive(Debug, Default)]
@@ -10,17 +16,19 @@ pub struct Findings {
     pub errors: Vec<Problem>,
     /// What looks wrong but may be right.
     pub warnings: Vec<Problem>,
+    /// How many more of either there were.
+    pub left_out: usize,
 }
 
 impl Findings {
     /// Notes something that is wrong.
     pub fn error(&mut self, problem: Problem) {
-        self.errors.push(problem);
+        keep(&mut self.errors, problem, &mut self.left_out);
     }
 
     /// Notes something that may be right.
     pub fn warning(&mut self, problem: Problem) {
-        self.warnings.push(problem);
+        keep(&mut self.warnings, problem, &mut self.left_out);
     }
 
     /// A result's value; its problem is noted.
@@ -37,5 +45,13 @@ impl Findings {
             Some(first) => Err(first),
             None => Ok(self.warnings),
         }
+    }
+}
+
+fn keep(list: &mut Vec<Problem>, problem: Problem, left_out: &mut usize) {
+    if list.len() < MOST {
+        list.push(problem);
+    } else {
+        *left_out = left_out.saturating_add(1);
     }
 }

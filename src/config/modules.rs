@@ -3,7 +3,7 @@
 //! They say nothing of sizes: one VM gets what there is, several share it evenly, unless `memory=` and
 //! `vcpus=` say otherwise.
 
-use super::{HostFacts, Options, VmConfig, out_of_ram};
+use super::{Findings, HostFacts, Options, VmConfig, out_of_ram};
 use crate::addr::{BLOCK_2M, HostRange};
 use crate::fdt::{Module, ModuleKind, Platform, sort_by_start};
 use crate::problem;
@@ -21,14 +21,18 @@ pub(super) fn read<'a>(
     host: &HostFacts,
     options: &Options<'_>,
     vms: &mut Vec<VmConfig<'a>>,
-) -> Result<(), Problem> {
+    found: &mut Findings,
+) {
     // QEMU lists them in no useful order; the address is what a person can choose.
     let mut modules = platform.modules.clone();
     sort_by_start(&mut modules, |module| &module.range);
     let others = vms.len();
     for module in &modules {
         let place = format!("/chosen/{}", module.name);
-        let blob = blob_at(module.range).ok_or_else(|| out_of_ram(&place, module.range))?;
+        let Some(blob) = blob_at(module.range) else {
+            found.error(out_of_ram(&place, module.range));
+            continue;
+        };
         match module.kind {
             ModuleKind::Kernel => vms.push(VmConfig {
                 name: format!("vm{}", vms.len()),
@@ -37,15 +41,16 @@ pub(super) fn read<'a>(
                 place,
                 ..VmConfig::default()
             }),
-            ModuleKind::Ramdisk => ramdisk(module, blob, vms.get_mut(others..).unwrap_or_default())?,
+            ModuleKind::Ramdisk => {
+                found.take(ramdisk(module, blob, vms.get_mut(others..).unwrap_or_default()));
+            }
             ModuleKind::Other => {
-                return Err(problem!("E0214", ("{place} compatible"); ("a module of no known kind");
+                found.error(problem!("E0214", ("{place} compatible"); ("a module of no known kind");
                     ("\"multiboot,kernel\" and \"multiboot,ramdisk\" are known")));
             }
         }
     }
     share(vms, others, host, options);
-    Ok(())
 }
 
 fn ramdisk<'a>(module: &Module<'a>, blob: &'a [u8], vms: &mut [VmConfig<'a>]) -> Result<(), Problem> {

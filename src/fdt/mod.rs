@@ -70,8 +70,8 @@ pub struct Platform<'a> {
     pub rng_seed: &'a [u8],
     /// Boot modules under `/chosen`.
     pub modules: Vec<Module<'a>, MAX_MODULES>,
-    /// Name of the first node under `/chosen` that describes a domain to Xen.
-    pub domain: Option<&'a str>,
+    /// The tree itself, for what is read once there is a heap.
+    pub tree: &'a [u8],
 }
 
 /// Memory that somebody else uses.

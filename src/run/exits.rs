@@ -112,7 +112,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// A load or store where no memory is.
     #[inline(never)]
-    fn mmio(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+    pub(super) fn mmio(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
         let outcome = if let Some((frame, offset)) = vm.vgic.frame(mmio.ipa()) {
             match self.vgic(vm, vcpu, &mmio, frame, offset) {
                 Ok(outcome) => outcome,

@@ -68,7 +68,9 @@ impl World {
         let vcpus = vms.iter().map(|vm| vm.slots().count()).sum();
         let running = AtomicUsize::new(vms.len());
         let queues = (0..cpus).map(|_| Mutex::new(RunQueue::new(vcpus))).collect();
-        Self { vms, queues, running, shown: AtomicU16::new(0) }
+        let world = Self { vms, queues, running, shown: AtomicU16::new(0) };
+        world.show_another();
+        world
     }
 
     /// A VM by its place.
@@ -93,9 +95,9 @@ impl World {
         self.shown.load(Ordering::Relaxed) == vm.id.0
     }
 
-    /// Shows the first VM that still runs, if there is one.
+    /// Shows the first VM that still runs and has something to show, if there is one.
     fn show_another(&self) {
-        if let Some(next) = self.vms.iter().find(|vm| !vm.is_stopping()) {
+        if let Some(next) = self.vms.iter().find(|vm| !vm.is_stopping() && !vm.without_uart) {
             self.shown.store(next.id.0, Ordering::Relaxed);
         }
     }
