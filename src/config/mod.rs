@@ -119,6 +119,7 @@ pub fn read<'a>(
     host: &HostFacts,
 ) -> Result<MachineConfig<'a>, Problem> {
     let mut found = Findings::default();
+    fdt::contradictions(platform, &mut |problem| found.error(problem));
     let options = Options::parse(platform.bootargs)?;
     let mut vms = Vec::new();
     if let Some(range) = platform.initrd {
@@ -154,6 +155,7 @@ pub fn check_tree_all(
     let mut tree = bytes.to_vec();
     fdt::squeeze(&mut tree);
     let platform = found.take(Platform::read(&tree))?;
+    fdt::contradictions(&platform, &mut |problem| found.error(problem));
     let options = found.take(Options::parse(platform.bootargs)).unwrap_or_default();
     let mut blobs = Vec::new();
     let mut vms = Vec::new();

@@ -27,6 +27,7 @@ pub(super) fn read<'a>(
     let mut modules = platform.modules.clone();
     sort_by_start(&mut modules, |module| &module.range);
     let others = vms.len();
+    apart(&modules, platform.initrd, found);
     for module in &modules {
         let place = format!("/chosen/{}", module.name);
         let Some(blob) = blob_at(module.range) else {
@@ -51,6 +52,21 @@ pub(super) fn read<'a>(
         }
     }
     share(vms, others, host, options);
+}
+
+/// Checks that none lies in another, or in the bundle: E0223. They are in the order of their addresses.
+fn apart(modules: &[Module<'_>], bundle: Option<HostRange>, found: &mut Findings) {
+    let mut before: Option<&Module<'_>> = None;
+    for module in modules {
+        let range = module.range;
+        let other =
+            before.filter(|other| other.range.overlaps(&range)).map(|other| (other.range, other.name));
+        let bundle = bundle.filter(|bundle| bundle.overlaps(&range)).map(|bundle| (bundle, "the initrd"));
+        for (other, whose) in other.into_iter().chain(bundle) {
+            found.error(problem!("E0223", ("/chosen/{} reg", module.name); ("{range} overlaps {other}, {whose}"); ("Load them apart")));
+        }
+        before = before.filter(|other| other.range.end() >= range.end()).or(Some(module));
+    }
 }
 
 fn ramdisk<'a>(module: &Module<'a>, blob: &'a [u8], vms: &mut [VmConfig<'a>]) -> Result<(), Problem> {

@@ -353,9 +353,11 @@ fn modules_out_of_order_are_refused() {
     let code = |modules: &[(u64, ModuleKind, &[u8])]| read_machine(&machine(modules)).unwrap_err().code;
     let (k, r) = (ModuleKind::Kernel, ModuleKind::Ramdisk);
     assert_eq!(code(&[]), "E0201");
-    assert_eq!(code(&[(2, k, &image), (1, r, &archive)]), "E0211");
-    assert_eq!(code(&[(1, k, &image), (2, r, &archive), (3, r, &archive)]), "E0212");
-    assert_eq!(code(&[(1, k, &image), (2, ModuleKind::Other, &archive)]), "E0214");
+    let (a, b, c) = (0x5000_0000, 0x5100_0000, 0x5200_0000);
+    assert_eq!(code(&[(b, k, &image), (a, r, &archive)]), "E0211");
+    assert_eq!(code(&[(a, k, &image), (b, r, &archive), (c, r, &archive)]), "E0212");
+    assert_eq!(code(&[(a, k, &image), (b, ModuleKind::Other, &archive)]), "E0214");
+    assert_eq!(code(&[(a, k, &image), (a + 999, r, &archive)]), "E0223");
     let (platform, _) = machine(&[(1, k, &image)]);
     assert_eq!(read(&platform, &|_| None, &host()).unwrap_err().code, "E0202");
 }
@@ -378,6 +380,7 @@ fn every_code_is_explained() {
     let sources = [
         include_str!("../fdt/check.rs"),
         include_str!("../fdt/read.rs"),
+        include_str!("../fdt/sound.rs"),
         include_str!("../fdt/tree.rs"),
         include_str!("bundle/mod.rs"),
         include_str!("bundle/newc.rs"),

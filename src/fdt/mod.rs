@@ -8,12 +8,14 @@ mod check;
 mod flat;
 pub mod guest;
 mod read;
+mod sound;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tree;
 
 pub use check::{squeeze, total_size};
 pub(crate) use flat::Flat;
+pub use sound::contradictions;
 
 use crate::addr::{Address, HostPhysAddr, HostRange, PAGE_SIZE};
 use crate::machine::IntId;
