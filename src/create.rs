@@ -119,6 +119,8 @@ impl<'a, M: Machine> Maker<'a, M> {
             gic,
             initrd: layout.initrd,
             bootargs: &config.cmdline,
+            uart: !config.without_uart,
+            partial: config.partial(&mut Vec::new())?,
             seed,
             cpu_compatible: "arm,armv8",
         });

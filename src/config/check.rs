@@ -25,6 +25,7 @@ pub fn check(vms: &[VmConfig<'_>], host: Option<&HostFacts>) -> Result<Vec<Probl
     let mut warnings = outside(vms, host)?;
     for vm in vms {
         initrd(vm, &mut warnings)?;
+        vm.partial(&mut warnings)?;
         if let Some(ram) = GuestRange::new(RAM_BASE, vm.memory) {
             Layout::plan(vm, ram)?;
         }

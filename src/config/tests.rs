@@ -356,6 +356,10 @@ fn every_code_is_explained() {
     let docs = include_str!("../../docs/config-tree.md");
     let sources = [
         include_str!("../fdt/check.rs"),
+        include_str!("../fdt/partial/claims.rs"),
+        include_str!("../fdt/partial/links.rs"),
+        include_str!("../fdt/partial/mod.rs"),
+        include_str!("../fdt/partial/nodes.rs"),
         include_str!("../fdt/read.rs"),
         include_str!("../fdt/tree.rs"),
         include_str!("bundle/mod.rs"),

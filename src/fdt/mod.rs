@@ -7,6 +7,7 @@
 mod check;
 mod flat;
 pub mod guest;
+mod partial;
 mod read;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -14,6 +15,7 @@ mod tree;
 
 pub use check::{squeeze, total_size};
 pub(crate) use flat::Flat;
+pub use partial::Partial;
 
 use crate::addr::{Address, HostPhysAddr, HostRange, PAGE_SIZE};
 use crate::machine::IntId;

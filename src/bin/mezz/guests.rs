@@ -64,6 +64,8 @@ pub(crate) fn tree(args: &TreeArgs) -> Result<ExitCode, Reports> {
     let layout = Layout::plan(&config, ram).map_err(|problem| spec.problem(vm, problem))?;
     let mpidrs: Vec<u64> = (0..vm.vcpus).map(|n| mpidr(n, gic)).collect();
     let blob = guest::write(&GuestMachine {
+        uart: true,
+        partial: None,
         name: &vm.name,
         mpidrs: &mpidrs,
         cpu_compatible: &cpu::compatible(model),
