@@ -367,7 +367,7 @@ fn every_code_is_explained() {
         include_str!("bundle/tree.rs"),
         include_str!("bundle/write.rs"),
         include_str!("check.rs"),
-        include_str!("dom0less.rs"),
+        include_str!("dom0less/mod.rs"),
         include_str!("domain.rs"),
         include_str!("foreign.rs"),
         include_str!("node.rs"),
