@@ -104,6 +104,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         setup::trial("dom0less::two guests by ImageBuilder's conventions".into(), two_guests),
         setup::trial("dom0less::RAM that was chosen".into(), chosen_memory),
+        setup::trial("dom0less::Debian with a partial tree".into(), debian),
+        setup::trial("dom0less::no serial port, no screen".into(), no_serial_port),
         setup::trial("dom0less::bad nodes".into(), bad_nodes),
     ]
 }
@@ -133,6 +135,60 @@ fn chosen_memory() -> Result<(), Failed> {
     good(&outcome, "hello")?;
     good(&outcome, "memory")?;
     outcome.says("vm domU1: its RAM is 0x54003000..0x55404000 0x52000000..0x52bff000")
+}
+
+/// A partial tree as one would make it for Xen, with nothing in it that is hardware.
+const PARTIAL: &str = "/dts-v1/; / { #address-cells = <2>; #size-cells = <2>;
+    gic: gic { #interrupt-cells = <3>; interrupt-controller; };
+    aliases { figures = \"/passthrough/figures\"; };
+    passthrough { compatible = \"simple-bus\"; ranges; #address-cells = <2>; #size-cells = <2>;
+        misc_clk: misc-clk { compatible = \"fixed-clock\"; #clock-cells = <0>; clock-frequency = <0x7735940>; };
+        figures { label = \"from the partial tree\"; clocks = <&misc_clk>; interrupt-parent = <&gic>; };
+    }; };";
+
+/// Debian's kernel with an initrd, to its shell; the kernel has a node of ours in its tree.
+fn debian() -> Result<(), Failed> {
+    let partial = Scratch::new("dom0less partial", &dtc("dts", "dtb", PARTIAL.as_bytes())?)?;
+    let files = [
+        (FIRST, setup::built("guests/debian-6.1/Image")?),
+        (0x4b00_0000, setup::built("guests/initrd.gz")?),
+        (0x4b80_0000, partial.path().to_path_buf()),
+    ];
+    let mut modules = String::new();
+    for ((at, file), kind) in files.iter().zip(["kernel", "ramdisk", "device-tree"]) {
+        let size = std::fs::metadata(file).map_err(|error| format!("{}: {error}", file.display()))?.len();
+        let more = if kind == "kernel" { "bootargs = \"console=ttyAMA0\";" } else { "" };
+        modules += &module(kind, *at, size as usize, more);
+    }
+    let nodes = domain(0, 256, &modules);
+    let mut machine = machine_with("debian", &format!("{IMAGE_BUILDER} {nodes}"), &files, &[])?;
+    if !machine.wait_for("'poweroff' ends it.", 1) {
+        return machine.stop().failed("no shell");
+    }
+    machine.send(b"cat /proc/device-tree/passthrough/figures/label; echo; dmesg | grep -ci 'bug:\\|of: .*error'; poweroff\n")?;
+    let outcome = machine.finish();
+    outcome.no_panic()?;
+    outcome.says("\nfrom the partial tree")?;
+    outcome.says("\n0\n")?;
+    outcome.says("vm domU0: powered off")?;
+    outcome.says("] halt: ok")
+}
+
+/// A domain without `vpl011` has nothing where the PL011 would be, and the screen is another's.
+fn no_serial_port() -> Result<(), Failed> {
+    let (first, second) = (setup::guest("rtc")?, setup::guest("hello")?);
+    let mute = domain(0, 32, &kernel(FIRST, &first)?).replace("vpl011 = <0x1>;", "");
+    let nodes = [mute, domain(1, 32, &kernel(SECOND, &second)?)].concat();
+    let outcome = run_with("mute", &format!("{IMAGE_BUILDER} {nodes}"), &[(FIRST, first), (SECOND, second)])?;
+    outcome.no_panic()?;
+    outcome.says("E0233 /chosen/domU0")?;
+    outcome.says("hello: ok")?;
+    outcome.says("vm domU1: powered off")?;
+    if outcome.text.contains("rtc: ") {
+        return outcome.failed("it speaks without a serial port");
+    }
+    // It was made to speak, and faults.
+    outcome.says("vm domU0")
 }
 
 /// What only EL2 can find wrong, and one of each kind of the rest: `config`'s own tests have them all.
