@@ -119,6 +119,8 @@ impl<'a, M: Machine> Maker<'a, M> {
             gic,
             initrd: layout.initrd,
             bootargs: &config.cmdline,
+            uart: !config.without_uart,
+            partial: config.partial(&mut Vec::new())?,
             seed,
             cpu_compatible: "arm,armv8",
         });
@@ -156,6 +158,9 @@ impl<'a, M: Machine> Maker<'a, M> {
             stage2.pages() * 4,
             (self.machine.now().0 - begun.0) * 1_000_000 / self.machine.frequency()
         );
+        if !config.static_memory.is_empty() {
+            log::info!("vm {}: its RAM is{}", config.name, Pieces(&config.static_memory));
+        }
         self.made += 1;
         let start = Start { entry: layout.entry.raw(), x0: layout.tree.start().raw() };
         let name = config.name.clone();
@@ -256,6 +261,15 @@ impl<'a, M: Machine> Maker<'a, M> {
 
 /// Bits of a guest-physical address, where the CPU has as many: a root of two tables at level 1.
 const IPA_BITS: u8 = 40;
+
+/// Ranges of host memory, each with a blank before it.
+struct Pieces<'r>(&'r [HostRange]);
+
+impl core::fmt::Display for Pieces<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.iter().try_for_each(|piece| write!(f, " {piece}"))
+    }
+}
 
 fn put(ram: &GuestRam, config: &VmConfig<'_>, at: GuestPhysAddr, bytes: &[u8]) -> Result<(), Problem> {
     ram.write(at, bytes).map_err(|_| {

@@ -64,6 +64,7 @@ fn judge(vms: &[VmConfig<'_>], host: Option<&HostFacts>, files: bool, found: &mu
             continue;
         }
         initrd(vm, found);
+        partial(vm, found);
         // With a senseless size, the kernel is looked at all the same.
         if let Some(ram) = GuestRange::new(RAM_BASE, if sized { vm.memory } else { PLENTY }) {
             found.take(Layout::plan(vm, ram));
@@ -111,6 +112,12 @@ fn vcpus(vm: &VmConfig<'_>, host: Option<&HostFacts>) -> Result<(), Problem> {
             ("Use 1 to {most} with GIC{}", if gic == GicVersion::V2 { "v2" } else { "v3" })));
     }
     Ok(())
+}
+
+fn partial(vm: &VmConfig<'_>, found: &mut Findings) {
+    let mut warnings = Vec::new();
+    found.take(vm.partial(&mut warnings));
+    warnings.into_iter().for_each(|warning| found.warning(warning));
 }
 
 fn initrd(vm: &VmConfig<'_>, found: &mut Findings) {

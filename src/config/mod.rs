@@ -24,7 +24,7 @@ pub use options::{Options, parse_size};
 pub use static_memory::set_aside;
 
 use crate::addr::{HostRange, PAGE_SIZE};
-use crate::fdt::{self, CpuStatus, Gic, Platform};
+use crate::fdt::{self, CpuStatus, Gic, Partial, Platform};
 use crate::map::GicVersion;
 use crate::memory::Memory;
 use crate::problem;
@@ -67,6 +67,15 @@ impl VmConfig<'_> {
     /// A VM with a name and nothing else.
     pub fn named(name: &str) -> Self {
         Self { name: name.into(), place: format!("vm.{name}"), ..Self::default() }
+    }
+
+    /// Its partial tree, checked, with warnings of what in it is not for the guest.
+    ///
+    /// # Errors
+    /// E0240 to E0250.
+    pub fn partial(&self, warnings: &mut Vec<Problem>) -> Result<Option<Partial<'_>>, Problem> {
+        let read = |blob| Partial::read(blob, &format!("{} partial tree", self.place), warnings);
+        self.partial_tree.map(read).transpose()
     }
 }
 

@@ -7,6 +7,7 @@
 mod check;
 mod flat;
 pub mod guest;
+mod partial;
 mod read;
 mod sound;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tree;
 
 pub use check::{squeeze, total_size};
 pub(crate) use flat::Flat;
+pub use partial::Partial;
 pub use sound::contradictions;
 
 use crate::addr::{Address, HostPhysAddr, HostRange, PAGE_SIZE};

@@ -302,6 +302,8 @@ fn guest(gic: GicVersion, vcpus: u16) -> Bytes {
         gic,
         initrd: Some(GuestRange::at(0x4400_0000, 0x1234)),
         bootargs: "console=ttyAMA0 quiet",
+        uart: true,
+        partial: None,
         seed: Some([1, 2, 3, 4, 5]),
     })
 }

@@ -10,6 +10,7 @@
 
 mod bundle;
 mod damage;
+mod dom0less;
 mod guest;
 mod image;
 mod run;
@@ -23,5 +24,6 @@ fn main() -> ExitCode {
     let mut trials = guest::trials();
     trials.extend(image::trials());
     trials.extend(damage::trials());
+    trials.extend(dom0less::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -129,6 +129,8 @@ fn guest_tree(
         gic,
         initrd: layout.initrd,
         bootargs: &vm.cmdline,
+        uart: !vm.without_uart,
+        partial: vm.partial(&mut Vec::new())?,
         seed: None,
     }))
 }

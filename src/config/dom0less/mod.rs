@@ -2,6 +2,9 @@
 //!
 //! `Platform::read` runs before there is a heap and only sees that there are such nodes; they are read here.
 
+#[cfg(test)]
+mod tests;
+
 use super::domain::{self, DOMAIN, FILE, Kind, Module, Source};
 use super::node::{Cells, is, require};
 use super::{Findings, VmConfig, foreign, out_of_ram, static_memory};
