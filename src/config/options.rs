@@ -6,7 +6,7 @@ use crate::problem;
 use crate::problem::{Hint, Problem};
 use log::LevelFilter;
 
-const KNOWN: &[&str] = &["loglevel", "console", "memory", "vcpus", "trace-exits"];
+const KNOWN: &[&str] = &["loglevel", "console", "memory", "vcpus", "mezzanine.vgic", "trace-exits"];
 /// In the order of [`LevelFilter`].
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
@@ -23,6 +23,8 @@ pub struct Options<'a> {
     pub vcpus: Option<u16>,
     /// `trace-exits`: count exits by reason, and tell at the end.
     pub trace_exits: bool,
+    /// `mezzanine.vgic=emulated`: guests' CPU interfaces are emulated, whatever the GIC has for them.
+    pub emulated_vgic: bool,
 }
 
 impl<'a> Options<'a> {
@@ -48,6 +50,13 @@ impl<'a> Options<'a> {
                 }
                 "trace-exits" if value.is_empty() => options.trace_exits = true,
                 "trace-exits" => return Err(bad(name, value, "it without a value")),
+                "mezzanine.vgic" => {
+                    options.emulated_vgic = match value {
+                        "emulated" => true,
+                        "hardware" => false,
+                        _ => return Err(bad(name, value, "\"hardware\" or \"emulated\"")),
+                    };
+                }
                 _ => {
                     return Err(problem!("E0215", ("/chosen bootargs"); ("option \"{name}\" is not known");
                         ("{}", Hint { word: name, known: KNOWN })));
@@ -112,14 +121,17 @@ mod tests {
 
     #[test]
     fn options_are_read_or_refused_with_a_hint() {
-        let options =
-            Options::parse(" loglevel=debug memory=1G  vcpus=3 console=serial1 vcpus=4 trace-exits").unwrap();
+        let options = Options::parse(
+            " loglevel=debug memory=1G  vcpus=3 console=serial1 vcpus=4 mezzanine.vgic=emulated trace-exits",
+        )
+        .unwrap();
         let expected = Options {
             loglevel: Some(LevelFilter::Debug),
             console: Some("serial1"),
             memory: Some(1 << 30),
             vcpus: Some(4),
             trace_exits: true,
+            emulated_vgic: true,
         };
         assert_eq!(options, expected);
         assert_eq!(Options::parse("").unwrap(), Options::default());
@@ -132,9 +144,16 @@ mod tests {
             text("loglevel=debgu"),
             "E0216 /chosen bootargs loglevel: \"debgu\". Did you mean \"debug\"?"
         );
-        for bad in
-            ["memory=lots", "memory", "vcpus=-1", "vcpus=70000", "console=", "loglevel=", "trace-exits=1"]
-        {
+        for bad in [
+            "memory=lots",
+            "memory",
+            "vcpus=-1",
+            "vcpus=70000",
+            "console=",
+            "loglevel=",
+            "mezzanine.vgic=soft",
+            "trace-exits=1",
+        ] {
             assert_eq!(Options::parse(bad).unwrap_err().code, "E0216", "{bad}");
         }
     }

@@ -59,7 +59,14 @@ fn vm(id: u16, vcpus: u16) -> (Arc<Vm>, Vec<u8>) {
         bus: bus.ok().unwrap(),
         uart,
         vcpus: vcpus.collect(),
-        vgic: Vgic::new(VgicConfig { version: GicVersion::V3, mpidrs, spis: 64, lists: 4, priority_bits: 5 }),
+        vgic: Vgic::new(VgicConfig {
+            version: GicVersion::V3,
+            mpidrs,
+            spis: 64,
+            lists: 4,
+            priority_bits: 5,
+            emulated: false,
+        }),
         ids: IdRegs::new(&[0x11; 64], View { ipa_bits: 40, gic_system_registers: true }),
     };
     (Arc::new(Vm::new(parts)), memory)
