@@ -105,6 +105,12 @@ fn size(vm: &VmConfig<'_>) -> Result<(), Problem> {
 }
 
 fn vcpus(vm: &VmConfig<'_>, host: Option<&HostFacts>) -> Result<(), Problem> {
+    if vm.gic == Some(GicVersion::V3) && host.is_some_and(|host| host.gic == GicVersion::V2) {
+        return Err(
+            problem!("E0323", ("{} gic", vm.place); ("a GICv3, and this machine has a GICv2: its CPUs have no registers for it");
+            ("Use gic = 2, or a machine with a GICv3")),
+        );
+    }
     let gic = vm.gic.unwrap_or(host.map_or(GicVersion::V3, |h| h.gic));
     let most = gic.max_vcpus();
     if vm.vcpus == 0 || vm.vcpus > most {

@@ -28,7 +28,7 @@ fn interrupts(platform: &Platform<'_>, found: &mut dyn FnMut(Problem)) {
         if let (Some(IntId(a)), Some(b)) = (a, b)
             && *a == b.0
         {
-            found(problem!("E0114", ("interrupts"); ("{first} and {second} are both interrupt {a}");
+            found(problem!("E0114", ("timer interrupts"); ("{first} and {second} are both interrupt {a}");
                 ("Give each its own: PPIs 14, 11 and 10 are usual for the timers, 9 for the GIC; 16 added makes the number")));
         }
     });
@@ -52,7 +52,8 @@ fn addresses(platform: &Platform<'_>, found: &mut dyn FnMut(Problem)) {
     all.extend(platform.rtc.map(|range| ("the clock", range)));
     pairs(&all, |(first, a), (second, b)| {
         if a.overlaps(b) {
-            found(problem!("E0115", ("reg"); ("{first} at {a} and {second} at {b} overlap");
+            let place = if *first == "RAM" { "memory reg" } else { "reg" };
+            found(problem!("E0115", ("{place}"); ("{first} at {a} and {second} at {b} overlap");
                 ("Give each addresses of its own")));
         }
     });
@@ -107,13 +108,13 @@ mod tests {
         assert_eq!(clash.len(), 1, "{clash:?}");
         assert!(
             clash[0].starts_with(
-                "E0114 interrupts: EL2's timer's and the GIC's maintenance interrupt are both interrupt 25."
+                "E0114 timer interrupts: EL2's timer's and the GIC's maintenance interrupt are both interrupt 25."
             ),
             "{clash:?}"
         );
         let overlap = codes(&machine("<0x8000000 0x100000>, <0x80ff000 0x100000>", "10").unwrap());
         assert_eq!(
-            overlap.iter().filter(|text| text.starts_with("E0115 reg: RAM at ")).count(),
+            overlap.iter().filter(|text| text.starts_with("E0115 memory reg: RAM at ")).count(),
             3,
             "{overlap:?}"
         );

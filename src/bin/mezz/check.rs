@@ -83,6 +83,9 @@ fn tell(name: &str, outcome: Outcome) -> ExitCode {
     if !machine.is_empty() {
         println!("{machine}");
     }
+    if errors + warnings > 0 {
+        println!("mezz explain CODE says more of each");
+    }
     ExitCode::from(u8::from(errors > 0))
 }
 
@@ -219,8 +222,9 @@ fn find(text: &dts::Text, problem: &Problem) -> Option<Range<usize>> {
         let below = format!("{}/{word}", path.trim_end_matches('/'));
         return text.find(&below, "").or_else(|| text.find(path, ""));
     }
-    // What comes after a first word is within the property's text.
-    let word = key.split(' ').next().unwrap_or_default();
+    // What comes after a first word is within the property's text; a module that is nowhere has a `reg` that says so.
+    let word = if problem.code == "E0202" && key.is_empty() { "reg" } else { key };
+    let word = word.split(' ').next().unwrap_or_default();
     if text.has(path, word) {
         return text.find(path, word);
     }

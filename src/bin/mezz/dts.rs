@@ -116,9 +116,11 @@ impl Text {
         known.or_else(|| self.nodes.get(path)).cloned()
     }
 
-    /// The path of the only node of this name.
+    /// The path of the only node of this name, with its unit address or without.
     pub(crate) fn path_of(&self, name: &str) -> Option<&str> {
-        let mut found = self.nodes.keys().filter(|path| path.rsplit('/').next() == Some(name));
+        let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        let of_name = |path: &&String| last(path) == name || last(path).split('@').next() == Some(name);
+        let mut found = self.nodes.keys().filter(of_name);
         found.next().filter(|_| found.next().is_none()).map(String::as_str)
     }
 
@@ -214,6 +216,8 @@ mod tests {
         assert_eq!(text.at(text.find("/pl011@9000000", "gone").unwrap()), "pl011@9000000");
         assert_eq!(text.at(text.find("/", "#size-cells").unwrap()), "#size-cells = <0x2>");
         assert_eq!(text.path_of("cpu@0"), Some("/cpus/cpu@0"));
+        assert_eq!(text.path_of("memory"), Some("/memory@40000000"));
+        assert_eq!(text.path_of("virtio_mmio"), None);
         assert_eq!(text.find("/gone", "reg"), None);
         assert!(text.has("/chosen", "stdout-path") && !text.has("/chosen", "gone"));
         assert!(text.children("/cpus").any(|path| path == "/cpus/cpu@0"));

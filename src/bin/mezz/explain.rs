@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
-use mezzanine::problem::nearest;
 
 use crate::report::{Report, Reports};
 
@@ -46,19 +45,16 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<ExitCode, Reports> {
 }
 
 fn unknown(wanted: &str, code: &str) -> Report {
-    let all: Vec<&str> = rows().map(|(code, _)| code).collect();
     let report = Report::new("E0527", format!("there is no code `{wanted}`"));
-    match nearest(code, &all) {
-        // Any two codes are near each other in letters; the same beginning is what makes them kin.
-        Some(_) if is_code(code) => {
-            let kin = all.iter().filter(|have| have.get(..4) == code.get(..4)).copied().collect::<Vec<_>>();
-            match kin.as_slice() {
-                [] => report.help("`mezz explain` lists all codes"),
-                kin => report.help(format!("near it are {}; `mezz explain` lists all", kin.join(", "))),
-            }
-        }
-        _ => report.help("`mezz explain` lists all codes; a word finds those that have it"),
+    if !is_code(code) {
+        return report.help("`mezz explain` lists all codes; a word finds those that have it");
     }
+    let number = |code: &str| code.get(1..).and_then(|digits| digits.parse::<i32>().ok()).unwrap_or_default();
+    let mut near: Vec<&str> = rows().map(|(code, _)| code).collect();
+    near.sort_by_key(|have| (number(have) - number(code)).abs());
+    near.truncate(3);
+    near.sort_unstable();
+    report.help(format!("near it are {}; `mezz explain` lists all", near.join(", ")))
 }
 
 /// A code as it is written: `305`, `e305` and `E0305` are all the same.

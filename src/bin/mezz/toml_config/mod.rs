@@ -191,12 +191,14 @@ impl Walk<'_> {
     fn vm(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, table: &DeTable<'_>) -> Option<VmSpec> {
         let mut vm = VmSpec::new(name.get_ref().to_string(), PathBuf::new());
         vm.spans.insert("name", name.span());
-        let before = self.reports.len();
         let place = format!("[vm.{}]", vm.name);
+        let mut unknown = 0;
+        let before = self.reports.len();
         for (key, value) in table {
             let word = key.get_ref().as_ref();
             let Some(known) = VM_KEYS.into_iter().find(|known| *known == word) else {
                 self.unknown(&key.span(), word, &place, &VM_KEYS, &VM_SYNONYMS);
+                unknown += 1;
                 continue;
             };
             vm.spans.insert(known, value.span());
@@ -215,8 +217,8 @@ impl Walk<'_> {
                 .help("add `kernel = \"FILE\"`: a Linux Image, plain or gzip");
             self.reports.push(report);
         }
-        // What could not be read is not checked further: one mistake, one report.
-        (self.reports.len() == before).then_some(vm)
+        // What could not be read is not checked further: one mistake, one report. An unknown key is no value.
+        (self.reports.len() == before + unknown).then_some(vm)
     }
 
     fn string<'v>(&mut self, value: &'v Value<'_>, key: &str) -> Option<&'v str> {
