@@ -5,7 +5,7 @@
 //! Mezzanine cannot give is refused in `foreign`, with the reason.
 
 use super::foreign;
-use super::node::{Cells, is_any, number, only, require, text};
+use super::node::{Cells, is_any, number, only, require, text, wrong};
 use super::static_memory;
 use super::{VmConfig, check};
 use crate::map::GicVersion;
@@ -93,14 +93,20 @@ pub(super) fn read<'a>(
     if let Some(status) = node.property("status")
         && !matches!(text(&status, &place)?, "okay" | "ok")
     {
-        warnings.push(problem!("E0229", ("{place} status"); ("this VM is left out");
-            ("Say \"okay\", or nothing, to have it")));
+        let what = format_args!("this VM is left out");
+        warnings.push(wrong("E0229", &place, "status", what, "Say \"okay\", or nothing, to have it"));
         return Ok(None);
     }
     let memory = require(node, &place, "memory")?;
     let kib = number(&memory, &place, "KiB as <HIGH LOW>")?;
     let memory = kib.checked_mul(1024).ok_or_else(|| {
-        problem!("E0208", ("{place} memory"); ("{kib} KiB are more than there can be"); ("Give KiB as <HIGH LOW>"))
+        wrong(
+            "E0208",
+            &place,
+            "memory",
+            format_args!("{kib} KiB are more than there can be"),
+            "Give KiB as <HIGH LOW>",
+        )
     })?;
     let cpus = number(&require(node, &place, "cpus")?, &place, "a number of vCPUs")?;
     let mut vm = VmConfig {
@@ -122,9 +128,9 @@ pub(super) fn read<'a>(
         return Err(problem!("E0209", ("{}", vm.place); ("no kernel");
             ("A node with compatible = \"{KERNEL}\", \"{MODULE}\" belongs in it")));
     }
-    if vm.without_uart && vm.cmdline.contains("console=ttyAMA") {
-        warnings.push(problem!("E0233", ("{}", vm.place); ("console=ttyAMA, and no serial port");
-            ("Add vpl011 to the node")));
+    if vm.without_uart && vm.cmdline.split_ascii_whitespace().any(|word| word.starts_with("console=ttyAMA")) {
+        let what = format_args!("missing, with console=ttyAMA on the command line");
+        warnings.push(wrong("E0233", &vm.place, "vpl011", what, "Add it, for a serial port"));
     }
     Ok(Some(vm))
 }
@@ -153,8 +159,9 @@ fn sub_node<'a>(
     }
     only(node, &place, &known)?;
     if seen.contains(kind) {
-        return Err(problem!("E0208", ("{place} compatible"); ("a second one of its kind in this VM");
-            ("A VM has one kernel, and at most one ramdisk and one device tree")));
+        let what = format_args!("a second one of its kind in this VM");
+        let fix = "A VM has one kernel, and at most one ramdisk and one device tree";
+        return Err(wrong("E0208", &place, "compatible", what, fix));
     }
     seen.push(*kind);
     let bytes = (source.bytes)(&Module { node, place: &place, kind: *kind, cells })?;
@@ -177,6 +184,6 @@ fn gic(node: &FdtNode<'_>, place: &str) -> Result<Option<GicVersion>, Problem> {
     match number(&property, place, "2 or 3")? {
         2 => Ok(Some(GicVersion::V2)),
         3 => Ok(Some(GicVersion::V3)),
-        n => Err(problem!("E0208", ("{place} {GIC_VERSION}"); ("{n}"); ("2 and 3 are known"))),
+        n => Err(wrong("E0208", place, GIC_VERSION, format_args!("{n}"), "2 and 3 are known")),
     }
 }

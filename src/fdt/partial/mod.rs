@@ -32,6 +32,9 @@ const MAX_SIZE: usize = 64 << 10;
 /// Nodes under `/passthrough`.
 const MAX_NODES: usize = 256;
 
+/// What to do about a phandle.
+const LABELS: &str = "Leave phandles to dtc: use labels";
+
 const PASSTHROUGH: &str = "passthrough";
 /// Aliases of a guest's own tree.
 const OWN_ALIASES: &[&str] = &["serial0"];
@@ -177,10 +180,9 @@ fn sound<'a>(blob: &'a [u8], place: &str) -> Result<Fdt<'a>, Problem> {
 fn phandle(value: &[u8], place: &str, path: &str) -> Result<u32, Problem> {
     match <[u8; 4]>::try_from(value).map(u32::from_be_bytes) {
         Ok(number) if !matches!(number, 0 | u32::MAX) => Ok(number),
-        Ok(number) => Err(
-            problem!("E0242", ("{place} {path} phandle"); ("{number:#x}"); ("Leave phandles to dtc: use labels")),
-        ),
-        Err(_) => Err(problem!("E0242", ("{place} {path} phandle"); ("{} bytes long", value.len());
-            ("Leave phandles to dtc: use labels"))),
+        Ok(number) => Err(problem!("E0242", ("{place} {path} phandle"); ("{number:#x}"); ("{LABELS}"))),
+        Err(_) => {
+            Err(problem!("E0242", ("{place} {path} phandle"); ("{} bytes long", value.len()); ("{LABELS}")))
+        }
     }
 }
