@@ -38,12 +38,13 @@ max_maptrack_frames|any|there are no grant tables here
 ";
 
 /// The rows: name, what is fine, why.
-fn rows() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
-    ROWS.lines().filter_map(|line| {
-        let (name, rest) = line.split_once('|')?;
-        let (fine, why) = rest.split_once('|')?;
-        Some((name, fine, why))
-    })
+fn rows() -> Vec<(&'static str, &'static str, &'static str)> {
+    let mut rows = Vec::new();
+    let mut words = ROWS.split(['|', '\n']);
+    while let (Some(name), Some(fine), Some(why)) = (words.next(), words.next(), words.next()) {
+        rows.push((name, fine, why));
+    }
+    rows
 }
 
 const NO_EFFECT: &str = "Leave it out if this is to be the last word";
@@ -58,7 +59,8 @@ pub(super) fn properties(
     warnings: &mut Vec<Problem>,
 ) -> Result<(), Problem> {
     let mut all = PROPERTIES.to_vec();
-    all.extend(rows().map(|row| row.0));
+    let rows = rows();
+    all.extend(rows.iter().map(|row| row.0));
     if node.property("bootargs").is_some() {
         return Err(problem!("E0207", ("{place}"); ("property \"bootargs\" is not known");
             ("A command line belongs to the kernel's node, within this one")));
@@ -70,7 +72,7 @@ pub(super) fn properties(
         return Err(unknown(place, "property", name, known));
     }
     only(node, place, &all)?;
-    for (name, fine, why) in rows() {
+    for (name, fine, why) in rows {
         if let Some(property) = node.property(name) {
             judge(&property, place, fine, why, warnings)?;
         }

@@ -2,6 +2,7 @@
 //!
 //! A misspelt property must not be one that is silently not there, and a value of the wrong size not a number.
 
+use crate::fdt::repeated;
 use crate::problem;
 use crate::problem::{Hint, Problem};
 use core::fmt;
@@ -95,11 +96,8 @@ pub(super) fn only(node: &FdtNode<'_>, place: &str, known: &[&str]) -> Result<()
         return Err(unknown(place, "property", property.name(), known));
     }
     // The known are few, and so is what is left.
-    for (n, property) in node.properties().enumerate() {
-        let name = property.name();
-        if node.properties().take(n).any(|earlier| earlier.name() == name) {
-            return Err(wrong("E0208", place, name, format_args!("there twice"), "Give it once"));
-        }
+    if let Some(property) = repeated(node) {
+        return Err(wrong("E0208", place, property.name(), format_args!("there twice"), "Give it once"));
     }
     Ok(())
 }

@@ -13,23 +13,23 @@ use dtoolkit::{Node, Property};
 /// how many cells follow the reference, if any do; `waits` where what refers needs its target first.
 ///
 /// A text, since a table of texts takes three times its size in the image.
-const KINDS: &str = "\
-clocks #clock-cells waits
-assigned-clocks #clock-cells
-assigned-clock-parents #clock-cells
-power-domains #power-domain-cells waits
-resets #reset-cells
-gpios #gpio-cells
--gpios #gpio-cells
--gpio #gpio-cells
--supply none waits
-phys #phy-cells
-phy-handle none
-dmas #dma-cells
-mboxes #mbox-cells
-iommus #iommu-cells
-memory-region none
-msi-parent none
+const KINDS: &str = "
+clocks                 #clock-cells        waits
+assigned-clocks        #clock-cells        -
+assigned-clock-parents #clock-cells        -
+power-domains          #power-domain-cells waits
+resets                 #reset-cells        -
+gpios                  #gpio-cells         -
+-gpios                 #gpio-cells         -
+-gpio                  #gpio-cells         -
+-supply                -                   waits
+phys                   #phy-cells          -
+phy-handle             -                   -
+dmas                   #dma-cells          -
+mboxes                 #mbox-cells         -
+iommus                 #iommu-cells        -
+memory-region          -                   -
+msi-parent             -                   -
 ";
 
 /// A row of it.
@@ -52,31 +52,34 @@ const MAX_EDGES: usize = 1024;
 /// Checks all references.
 pub(super) fn check(nodes: &Nodes<'_, '_>) -> Result<(), Problem> {
     let mut edges: Vec<Edge> = Vec::new();
+    let kinds = kinds();
     for n in 0..nodes.list.len() {
         interrupt_parent(nodes, n, &mut edges)?;
         let Some(entry) = nodes.list.get(n) else { continue };
         for property in entry.node.properties() {
             let name = property.name();
-            let Some(kind) = kinds().find(|kind| kind.is(name)) else { continue };
+            let Some(kind) = kinds.iter().find(|kind| kind.is(name)) else { continue };
             // A hog's pins are on the controller above it.
             if nodes.value(n, "gpio-hog").is_none() {
-                references(nodes, n, name, property.value(), kind, &mut edges)?;
+                references(nodes, n, name, property.value(), *kind, &mut edges)?;
             }
         }
     }
-    for kind in kinds().filter(|kind| kind.waits) {
+    for kind in kinds.iter().filter(|kind| kind.waits) {
         acyclic(nodes, kind.number, kind.name.trim_start_matches('-'), &edges)?;
     }
     acyclic(nodes, PARENT, INTERRUPT_PARENT, &edges)
 }
 
 /// All rows.
-fn kinds() -> impl Iterator<Item = Kind> {
-    (0..).zip(KINDS.lines()).filter_map(|(number, line)| {
-        let mut words = line.split(' ');
-        let (name, cells) = (words.next()?, words.next()?);
-        Some(Kind { number, name, cells: (cells != "none").then_some(cells), waits: words.next().is_some() })
-    })
+fn kinds() -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    let mut words = KINDS.split_ascii_whitespace();
+    while let (Some(name), Some(cells), Some(waits)) = (words.next(), words.next(), words.next()) {
+        let cells = (cells != "-").then_some(cells);
+        kinds.push(Kind { number: kinds.len() as u16, name, cells, waits: waits == "waits" });
+    }
+    kinds
 }
 
 impl Kind {

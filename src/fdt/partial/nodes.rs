@@ -1,6 +1,7 @@
 //! All nodes of a partial tree in a list, so that one can be found by its phandle, and others above it.
 
 use super::{CLOCK, LABELS, MAX_NODES, phandle};
+use crate::fdt::repeated;
 use crate::problem;
 use crate::problem::Problem;
 use alloc::string::String;
@@ -67,13 +68,11 @@ impl<'a, 'p> Nodes<'a, 'p> {
             return Err(self.too_many("nodes", MAX_NODES));
         }
         self.list.push(Entry { node, above, phandle: None, cells: [2, 1] });
-        for (n, property) in node.properties().enumerate() {
-            if n == MAX_PROPERTIES {
-                return Err(self.too_many("properties in a node", MAX_PROPERTIES));
-            }
-            if node.properties().take(n).any(|earlier| earlier.name() == property.name()) {
-                return Err(self.twice(me, property.name()));
-            }
+        if node.properties().nth(MAX_PROPERTIES).is_some() {
+            return Err(self.too_many("properties in a node", MAX_PROPERTIES));
+        }
+        if let Some(property) = repeated(&node) {
+            return Err(self.twice(me, property.name()));
         }
         let own = self.phandle_of(me)?;
         let cells = [self.count(me, "#address-cells", 2)?, self.count(me, "#size-cells", 1)?];
