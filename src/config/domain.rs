@@ -5,7 +5,7 @@
 //! Mezzanine cannot give is refused in `foreign`, with the reason.
 
 use super::foreign;
-use super::node::{Cells, is_any, number, only, require, text};
+use super::node::{Cells, is_any, number, only, require, text, wrong};
 use super::static_memory;
 use super::{Findings, VmConfig, cmdline};
 use crate::map::GicVersion;
@@ -93,8 +93,8 @@ pub(super) fn read<'a>(
     if let Some(status) = node.property("status")
         && !matches!(found.take(text(&status, &place)), Some("okay" | "ok") | None)
     {
-        found.warning(problem!("E0229", ("{place} status"); ("this VM is left out");
-            ("Say \"okay\", or nothing, to have it")));
+        let what = format_args!("this VM is left out");
+        found.warning(wrong("E0229", &place, "status", what, "Say \"okay\", or nothing, to have it"));
         return None;
     }
     let memory = found.take(memory(node, &place));
@@ -116,10 +116,8 @@ pub(super) fn read<'a>(
     let mut seen = Vec::new();
     let mut whole = true;
     for child in node.children() {
-        whole &= {
-            let read = sub_node(&child, cells, source, &mut seen, &mut vm, found);
-            found.take(read).is_some()
-        };
+        let read = sub_node(&child, cells, source, &mut seen, &mut vm, found);
+        whole &= found.take(read).is_some();
     }
     if !seen.contains(&Kind::Kernel) {
         found.error(problem!("E0209", ("{}", vm.place); ("no kernel");
@@ -133,7 +131,8 @@ pub(super) fn read<'a>(
 fn memory(node: &FdtNode<'_>, place: &str) -> Result<u64, Problem> {
     let kib = number(&require(node, place, "memory")?, place, "KiB as <HIGH LOW>")?;
     kib.checked_mul(1024).ok_or_else(|| {
-        problem!("E0208", ("{place} memory"); ("{kib} KiB are more than there can be"); ("Give KiB as <HIGH LOW>"))
+        let what = format_args!("{kib} KiB are more than there can be");
+        wrong("E0208", place, "memory", what, "Give KiB as <HIGH LOW>")
     })
 }
 
@@ -161,8 +160,9 @@ fn sub_node<'a>(
     }
     only(node, &place, &known, found);
     if seen.contains(kind) {
-        return Err(problem!("E0208", ("{place} compatible"); ("a second one of its kind in this VM");
-            ("A VM has one kernel, and at most one ramdisk and one device tree")));
+        let what = format_args!("a second one of its kind in this VM");
+        let fix = "A VM has one kernel, and at most one ramdisk and one device tree";
+        return Err(wrong("E0208", &place, "compatible", what, fix));
     }
     seen.push(*kind);
     if *kind == Kind::Kernel
@@ -187,6 +187,6 @@ fn gic(node: &FdtNode<'_>, place: &str) -> Result<Option<GicVersion>, Problem> {
     match number(&property, place, "2 or 3")? {
         2 => Ok(Some(GicVersion::V2)),
         3 => Ok(Some(GicVersion::V3)),
-        n => Err(problem!("E0208", ("{place} {GIC_VERSION}"); ("{n}"); ("2 and 3 are known"))),
+        n => Err(wrong("E0208", place, GIC_VERSION, format_args!("{n}"), "2 and 3 are known")),
     }
 }

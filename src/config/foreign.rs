@@ -5,58 +5,56 @@
 
 use super::Findings;
 use super::domain::PROPERTIES;
-use super::node::{is, is_any, number, odd, once, only, text, unknown};
+use super::node::{is, is_any, number, odd, once, only, text, unknown, wrong};
 use crate::problem;
 use crate::problem::{Problem, nearest};
+use alloc::vec::Vec;
 use dtoolkit::fdt::{FdtNode, FdtProperty};
 use dtoolkit::{Node, Property};
 
-/// Values with which a property asks for nothing that is missing.
-enum Fine {
-    /// Whatever it says, it is missing.
-    Never,
-    /// This number.
-    Number(u64),
-    /// Numbers up to this; higher ones are taken with a warning.
-    Most(u64),
-    /// This text.
-    Text(&'static str),
-    /// Everything, with a warning: it has no meaning here.
-    Anything,
+/// Properties of Xen's, each with what of it is fine, and why the rest is not: a text, since a table of texts
+/// takes three times its size in the image.
+///
+/// Fine are `never` a thing; a number; numbers up to one, with a warning beyond; a text; `any`thing, with a
+/// warning, since it has no meaning here.
+const ROWS: &str = "\
+direct-map|never|a guest's RAM is at 0x40000000, whatever host RAM it is
+passthrough|disabled|no devices are assigned to guests yet
+xen,passthrough|never|no devices are assigned to guests yet
+vpci|never|guests have no PCI yet
+nr_spis|..64|a guest has 64 SPIs, and its devices use less
+sve|0|guests are not shown SVE yet
+capabilities|0|no VM rules over others or owns the machine's devices
+trap-unmapped-accesses|1|an access to nothing is an external abort for the guest
+xen,enhanced|disabled|there are no Xen hypercalls, events and grant tables here
+xen,sci_type|none|the firmware's SCMI is not passed on
+v8r_el1_msa|mmu|this is no Armv8-R
+llc-colors|never|caches are not divided among VMs
+xen,shared-mem|never|VMs share no memory yet
+domain-cpupool|any|all VMs share the CPUs
+xen,domain-p2m-mem-mb|any|translation tables take what they need
+max_grant_version|any|there are no grant tables here
+max_grant_frames|any|there are no grant tables here
+max_maptrack_frames|any|there are no grant tables here
+";
+
+/// The rows: name, what is fine, why.
+fn rows() -> Vec<(&'static str, &'static str, &'static str)> {
+    let mut rows = Vec::new();
+    let mut words = ROWS.split(['|', '\n']);
+    while let (Some(name), Some(fine), Some(why)) = (words.next(), words.next(), words.next()) {
+        rows.push((name, fine, why));
+    }
+    rows
 }
 
-/// A property, what of it is fine, and why the rest is not.
-struct Row(&'static str, Fine, &'static str);
-
-const DEVICES: &str = "no devices are assigned to guests yet";
-const GRANTS: &str = "there are no grant tables here";
-const SPIS: &str = "a guest has 64 SPIs; its devices use less";
-
-const ROWS: &[Row] = &[
-    Row("direct-map", Fine::Never, "a guest's RAM is at 0x40000000, whatever host RAM it is"),
-    Row("passthrough", Fine::Text("disabled"), DEVICES),
-    Row("xen,passthrough", Fine::Never, DEVICES),
-    Row("vpci", Fine::Never, "guests have no PCI yet"),
-    Row("nr_spis", Fine::Most(64), SPIS),
-    Row("sve", Fine::Number(0), "guests are not shown SVE yet"),
-    Row("capabilities", Fine::Number(0), "no VM rules over others or owns the machine's devices"),
-    Row("trap-unmapped-accesses", Fine::Number(1), "an access to nothing is an external abort for the guest"),
-    Row("xen,enhanced", Fine::Text("disabled"), "there are no Xen hypercalls, events and grant tables here"),
-    Row("xen,sci_type", Fine::Text("none"), "the firmware's SCMI is not passed on"),
-    Row("v8r_el1_msa", Fine::Text("mmu"), "this is no Armv8-R"),
-    Row("llc-colors", Fine::Never, "caches are not divided among VMs"),
-    Row("xen,shared-mem", Fine::Never, "VMs share no memory yet"),
-    Row("domain-cpupool", Fine::Anything, "all VMs share the CPUs"),
-    Row("xen,domain-p2m-mem-mb", Fine::Anything, "translation tables take what they need"),
-    Row("max_grant_version", Fine::Anything, GRANTS),
-    Row("max_grant_frames", Fine::Anything, GRANTS),
-    Row("max_maptrack_frames", Fine::Anything, GRANTS),
-];
+const NO_EFFECT: &str = "Leave it out if this is to be the last word";
 
 /// Judges the properties of a domain's node: E0207, E0208 for what nobody knows, E0224 for what only Xen can give.
 pub(super) fn properties(node: &FdtNode<'_>, place: &str, found: &mut Findings) {
     let mut all = PROPERTIES.to_vec();
-    all.extend(ROWS.iter().map(|row| row.0));
+    let rows = rows();
+    all.extend(rows.iter().map(|row| row.0));
     let mut strange = false;
     for property in odd(node, &all) {
         strange = true;
@@ -73,68 +71,70 @@ pub(super) fn properties(node: &FdtNode<'_>, place: &str, found: &mut Findings) 
     if !strange {
         once(node, place, found);
     }
-    for row in ROWS {
-        if let Some(property) = node.property(row.0) {
-            match judge(row, &property, place) {
-                Ok(Some(warning)) => found.warning(warning),
-                judged => _ = found.take(judged),
-            }
+    for (name, fine, why) in rows {
+        if let Some(property) = node.property(name) {
+            let judged = judge(&property, place, fine, why, found);
+            found.take(judged);
         }
     }
     if node.property("vpl011").is_some_and(|p| matches!(p.value(), [0, 0, 0, 0])) {
-        found.warning(problem!("E0228", ("{place} vpl011"); ("0, and yet the VM has a serial port: Xen goes by its presence alone");
-            ("Take it out for a VM without one")));
+        let what = format_args!("0, and yet the VM has a serial port: Xen goes by its presence alone");
+        found.warning(wrong("E0228", place, "vpl011", what, "Take it out for a VM without one"));
     }
 }
 
-/// Judges one property of Xen's; returns a warning, if it deserves one.
-fn judge(row: &Row, property: &FdtProperty<'_>, place: &str) -> Result<Option<Problem>, Problem> {
-    let Row(name, fine, why) = row;
-    let (fits, warn) = match fine {
-        Fine::Never => (false, false),
-        Fine::Number(right) => {
-            (!property.value().is_empty() && number(property, place, "a number")? == *right, false)
-        }
-        Fine::Most(most) => (true, number(property, place, "a number")? > *most),
-        Fine::Text(right) => (!property.value().is_empty() && text(property, place)? == *right, false),
-        Fine::Anything => (true, true),
+/// Judges a property by its row.
+fn judge(
+    property: &FdtProperty<'_>,
+    place: &str,
+    fine: &str,
+    why: &str,
+    found: &mut Findings,
+) -> Result<(), Problem> {
+    let (name, empty) = (property.name(), property.value().is_empty());
+    let number = || number(property, place, "a number");
+    let most = fine.strip_prefix("..").and_then(|most| most.parse().ok());
+    let warned = match most {
+        Some(most) => number()? > most,
+        None => fine == "any",
     };
-    if !fits {
-        return Err(problem!("E0224", ("{place} {name}"); ("{why}"); ("{}", Instead(fine))));
+    if warned {
+        found.warning(wrong("E0228", place, name, format_args!("no effect: {why}"), NO_EFFECT));
     }
-    Ok(warn.then(|| problem!("E0228", ("{place} {name}"); ("no effect: {why}"); ("Leave it out if this is to be the last word"))))
-}
-
-/// What would be right in place of what was refused.
-struct Instead<'f>(&'f Fine);
-
-impl core::fmt::Display for Instead<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self.0 {
-            Fine::Number(right) => write!(f, "Take it out, or give <{right}>"),
-            Fine::Text(right) => write!(f, "Take it out, or give \"{right}\""),
-            Fine::Never | Fine::Most(_) | Fine::Anything => f.write_str("Take it out"),
+    let right = fine.parse().ok();
+    let fits = match right {
+        Some(right) => !empty && number()? == right,
+        None => warned || most.is_some() || fine != "never" && !empty && text(property, place)? == fine,
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(match (right, fine) {
+        (Some(right), _) => {
+            problem!("E0224", ("{place} {name}"); ("{why}"); ("Take it out, or give <{right}>"))
         }
-    }
+        (None, "never") => wrong("E0224", place, name, format_args!("{why}"), "Take it out"),
+        (None, _) => problem!("E0224", ("{place} {name}"); ("{why}"); ("Take it out, or give \"{fine}\"")),
+    })
 }
-
-/// Nodes that a guest would miss.
-const MISSED: &[(&str, &str)] = &[
-    ("xen,evtchn", "there are no Xen event channels here"),
-    ("xen,evtchn-v1", "there are no Xen event channels here"),
-    ("xen,domain-shared-memory-v1", "VMs share no memory yet"),
-];
 
 /// Whether a node within a domain's is one of Xen's that is nothing here: E0225 for one that the guest would miss.
 pub(super) fn node(node: &FdtNode<'_>, place: &str, found: &mut Findings) -> bool {
-    if let Some((_, why)) = MISSED.iter().find(|(name, _)| is(node, name)) {
+    let missed = if is_any(node, &["xen,evtchn", "xen,evtchn-v1"]) {
+        Some("there are no Xen event channels here")
+    } else {
+        is(node, "xen,domain-shared-memory-v1").then_some("VMs share no memory yet")
+    };
+    if let Some(why) = missed {
         found.error(problem!("E0225", ("{place}"); ("{why}"); ("Take the node out")));
         return true;
     }
     let taken = is(node, "xen,vcpu");
     if taken {
         only(node, place, &["compatible", "id", "hard-affinity"], found);
-        found.warning(problem!("E0228", ("{place}"); ("no effect: vCPUs are not tied to CPUs yet"); ("Leave it out if this is to be the last word")));
+        found.warning(
+            problem!("E0228", ("{place}"); ("no effect: vCPUs are not tied to CPUs yet"); ("{NO_EFFECT}")),
+        );
     }
     taken
 }
@@ -145,19 +145,33 @@ pub(super) fn chosen(chosen: &FdtNode<'_>, found: &mut Findings) {
     for child in chosen.children() {
         let old = is_any(&child, &["xen,linux-zimage", "xen,linux-initrd"]);
         if old || dom0_options && is(&child, "multiboot,kernel") {
-            found.error(
-                problem!("E0226", ("/chosen/{}", child.name()); ("Xen's Dom0, and there is none here: no VM owns the machine");
-                ("Take it out (ImageBuilder: DOM0_KERNEL), or make it a VM: a node with compatible = \"xen,domain\"")),
-            );
+            found.error(wrong(
+                "E0226",
+                "/chosen",
+                child.name(),
+                format_args!("Xen's Dom0, and there is none here: no VM owns the machine"),
+                "Take it out (ImageBuilder: DOM0_KERNEL), or make it a VM: a node with compatible = \"xen,domain\"",
+            ));
         }
         if is_any(&child, &["xen,cpupool", "xen,evtchn", "xen,evtchn-v1", "xen,domain-shared-memory-v1"]) {
-            found.warning(problem!("E0229", ("/chosen/{}", child.name()); ("for Xen and its Dom0 alone: not read"); ("Leave it out, or let it be")));
+            found.warning(not_read(child.name()));
         }
     }
     for name in ["xen,xen-bootargs", "xen,dom0-bootargs", "xen,static-heap"] {
         if chosen.property(name).is_some() {
-            found.warning(problem!("E0229", ("/chosen {name}"); ("for Xen and its Dom0 alone: not read");
-                ("Options for Mezzanine are in mezzanine,bootargs, or in bootargs where there is no xen,xen-bootargs")));
+            found.warning(not_read(name));
         }
     }
+}
+
+/// Something that Xen alone would read.
+fn not_read(name: &str) -> Problem {
+    let what = format_args!("for Xen and its Dom0 alone: not read");
+    wrong(
+        "E0229",
+        "/chosen",
+        name,
+        what,
+        "Mezzanine's own options are in mezzanine,bootargs, or in bootargs where there is no xen,xen-bootargs",
+    )
 }

@@ -3,10 +3,25 @@
 //! A misspelt property must not be one that is silently not there, and a value of the wrong size not a number.
 
 use super::Findings;
+use crate::fdt::repeated;
 use crate::problem;
 use crate::problem::{Hint, Problem};
+use core::fmt;
 use dtoolkit::fdt::{FdtNode, FdtProperty};
 use dtoolkit::{Node, Property};
+
+/// A problem with a property of a node: most are that, and each `problem!` costs its weight in the image.
+#[cold]
+#[inline(never)]
+pub(super) fn wrong(
+    code: &'static str,
+    place: &str,
+    name: &str,
+    what: fmt::Arguments<'_>,
+    fix: &str,
+) -> Problem {
+    Problem::new(code, format_args!("{place} {name}"), what, format_args!("{fix}"))
+}
 
 /// What `dtc` and boot loaders add to any node.
 const ANYWHERE: &[&str] = &["phandle", "linux,phandle", "name"];
@@ -56,9 +71,9 @@ pub(super) fn count(node: &FdtNode<'_>, place: &str, name: &str) -> Result<Optio
     let value = property.value();
     match <[u8; 4]>::try_from(value).map(u32::from_be_bytes) {
         Ok(cells @ 1..=4) => Ok(Some(cells)),
-        Ok(cells) => Err(problem!("E0220", ("{place} {name}"); ("{cells}"); ("Give 1 to 4; 2 is usual"))),
+        Ok(cells) => Err(wrong("E0220", place, name, format_args!("{cells}"), "Give 1 to 4; 2 is usual")),
         Err(_) => {
-            Err(problem!("E0220", ("{place} {name}"); ("{} bytes long", value.len()); ("Give one cell: <2>")))
+            Err(wrong("E0220", place, name, format_args!("{} bytes long", value.len()), "Give one cell: <2>"))
         }
     }
 }
@@ -85,14 +100,11 @@ pub(super) fn only(node: &FdtNode<'_>, place: &str, known: &[&str], found: &mut 
     }
 }
 
-/// Refuses properties that are there twice, in a node that has but known ones: E0208.
+/// Refuses a property that is there twice, in a node that has but known ones: E0208.
 pub(super) fn once(node: &FdtNode<'_>, place: &str, found: &mut Findings) {
     // The known are few, and so is what is left.
-    for (n, property) in node.properties().enumerate() {
-        let name = property.name();
-        if node.properties().take(n).any(|earlier| earlier.name() == name) {
-            found.error(problem!("E0208", ("{place} {name}"); ("there twice"); ("Give it once")));
-        }
+    if let Some(property) = repeated(node) {
+        found.error(wrong("E0208", place, property.name(), format_args!("there twice"), "Give it once"));
     }
 }
 
@@ -108,7 +120,7 @@ pub(super) fn unknown(place: &str, what: &str, word: &str, known: &[&str]) -> Pr
 
 pub(super) fn require<'a>(node: &FdtNode<'a>, place: &str, name: &str) -> Result<FdtProperty<'a>, Problem> {
     node.property(name).ok_or_else(|| {
-        problem!("E0209", ("{place} {name}"); ("missing"); ("Add it: docs/config-tree.md says what it means"))
+        wrong("E0209", place, name, format_args!("missing"), "Add it: docs/config-tree.md says what it means")
     })
 }
 
@@ -123,6 +135,12 @@ pub(super) fn number(property: &FdtProperty<'_>, place: &str, right: &str) -> Re
 
 pub(super) fn text<'a>(property: &FdtProperty<'a>, place: &str) -> Result<&'a str, Problem> {
     property.value_as::<&'a str>().ok().filter(|text| !text.contains('\0')).ok_or_else(|| {
-        problem!("E0208", ("{place} {}", property.name()); ("no text, or more than one"); ("Give one text in quotes"))
+        wrong(
+            "E0208",
+            place,
+            property.name(),
+            format_args!("no text, or more than one"),
+            "Give one text in quotes",
+        )
     })
 }

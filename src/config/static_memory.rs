@@ -3,10 +3,10 @@
 //! Only which host RAM it is can be chosen. In the guest's address space it lies where all guests' RAM does.
 
 use super::domain::{STATIC_CELLS, STATIC_MEMORY};
-use super::node::{Cells, count};
+use super::node::{Cells, count, wrong};
 use super::{Bytes, Findings, VmConfig};
 use crate::addr::{Address, HostPhysAddr, HostRange, PAGE_SIZE};
-use crate::fdt::{Platform, sort_by_start};
+use crate::fdt::Platform;
 use crate::memory::Memory;
 use crate::problem;
 use crate::problem::Problem;
@@ -64,25 +64,21 @@ fn alone(place: &str, given: &str, missing: &str) -> Problem {
 
 /// Checks VMs' pieces against what they add up to, and against each other: E0230, E0232.
 pub(super) fn check(vms: &[VmConfig<'_>], found: &mut Findings) {
-    let mut all = Vec::new();
-    for vm in vms.iter().filter(|vm| !vm.static_memory.is_empty()) {
+    for (n, vm) in vms.iter().enumerate().filter(|(_, vm)| !vm.static_memory.is_empty()) {
         let sum = vm.static_memory.iter().fold(0u64, |sum, piece| sum.saturating_add(piece.size()));
         if sum != vm.memory {
-            found.error(
-                problem!("E0230", ("{} {STATIC_MEMORY}", vm.place); ("{} in all, and memory says {}", Bytes(sum), Bytes(vm.memory));
-                ("Give ranges of {} together, or memory of {} KiB", Bytes(vm.memory), sum >> 10)),
-            );
+            let what = format_args!("{} in all, and memory says {}", Bytes(sum), Bytes(vm.memory));
+            found.error(wrong("E0230", &vm.place, STATIC_MEMORY, what, "Make them the same"));
         }
-        all.extend(vm.static_memory.iter().map(|piece| (*piece, &vm.place)));
-    }
-    sort_by_start(&mut all, |(piece, _)| piece);
-    for pair in all.windows(2) {
-        if let [(a, first), (b, second)] = pair
-            && a.overlaps(b)
-        {
-            found.error(
-                problem!("E0232", ("{second} {STATIC_MEMORY}"); ("{b} overlaps {a} of {first}"); ("Give each VM RAM of its own")),
-            );
+        let earlier =
+            vms.iter().take(n).flat_map(|vm| vm.static_memory.iter().map(|piece| (piece, &vm.place)));
+        for (m, piece) in vm.static_memory.iter().enumerate() {
+            let own = vm.static_memory.iter().take(m).map(|piece| (piece, &vm.place));
+            if let Some((other, whose)) = earlier.clone().chain(own).find(|(other, _)| other.overlaps(piece))
+            {
+                let what = format_args!("{piece} overlaps {other} of {whose}");
+                found.error(wrong("E0232", &vm.place, STATIC_MEMORY, what, "Give each VM RAM of its own"));
+            }
         }
     }
 }
@@ -100,13 +96,23 @@ pub(super) fn fits(vm: &VmConfig<'_>, platform: &Platform<'_>, found: &mut Findi
         let taken = platform.reserved.iter().map(|kept| (kept.range, "is reserved for the firmware"));
         let modules = platform.modules.iter().map(|module| (module.range, "is a boot module"));
         let initrd = platform.initrd.iter().map(|range| (*range, "is the initrd"));
-        for (range, what) in taken.chain(modules).chain(initrd).filter(|(range, _)| range.overlaps(piece)) {
-            found.error(
-                problem!("E0232", ("{} {STATIC_MEMORY}", vm.place); ("{piece} overlaps {range}, which {what}");
-                ("Choose other RAM")),
-            );
+        if let Some((range, what)) =
+            taken.chain(modules).chain(initrd).find(|(range, _)| range.overlaps(piece))
+        {
+            found.error(overlap(vm, piece, &range, what));
         }
     }
+}
+
+/// A piece that is somebody's already; `what` says whose.
+pub(super) fn overlap(vm: &VmConfig<'_>, piece: &HostRange, range: &HostRange, what: &str) -> Problem {
+    wrong(
+        "E0232",
+        &vm.place,
+        STATIC_MEMORY,
+        format_args!("{piece} overlaps {range}, which {what}"),
+        "Choose other RAM",
+    )
 }
 
 /// Sets aside what was chosen, before anybody else takes memory.

@@ -22,6 +22,8 @@ pub use sound::contradictions;
 use crate::addr::{Address, HostPhysAddr, HostRange, PAGE_SIZE};
 use crate::machine::IntId;
 use crate::problem::Problem;
+use dtoolkit::fdt::{FdtNode, FdtProperty};
+use dtoolkit::{Node, Property};
 use heapless::Vec;
 
 /// Banks of RAM that a [`Platform`] holds.
@@ -282,6 +284,16 @@ impl<'a> Platform<'a> {
         sort_by_start(&mut free, |piece| piece);
         free
     }
+}
+
+/// A property of a node that has the name of one before it.
+#[inline(never)]
+pub(crate) fn repeated<'a>(node: &FdtNode<'a>) -> Option<FdtProperty<'a>> {
+    let (_, property) = node
+        .properties()
+        .enumerate()
+        .find(|(n, property)| node.properties().take(*n).any(|earlier| earlier.name() == property.name()))?;
+    Some(property)
 }
 
 /// Sorts by address. By insertion: a few entries, and a tenth of the code of the library's sort.

@@ -6,12 +6,13 @@
 mod tests;
 
 use super::domain::{self, DOMAIN, FILE, Kind, Module, Source};
-use super::node::{Cells, is, require};
+use super::node::{Cells, is, require, wrong};
 use super::{Findings, VmConfig, foreign, out_of_ram, static_memory};
 use crate::addr::{Address, HostPhysAddr, HostRange};
-use crate::fdt::{ModuleKind, Platform, sort_by_start};
+use crate::fdt::{ModuleKind, Platform};
 use crate::problem;
 use crate::problem::Problem;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use dtoolkit::fdt::Fdt;
@@ -66,28 +67,28 @@ pub(super) fn read<'a>(
     let mut source = Source { module_properties: &["compatible", "reg", FILE], bytes: &mut bytes };
     for child in node.children().filter(|child| is(child, DOMAIN)) {
         if vms.len() - before == MAX_DOMAINS {
-            found.error(problem!("E0227", ("/chosen/{}", child.name()); ("more than {MAX_DOMAINS} VMs");
-                ("At most {MAX_DOMAINS} are read")));
+            let what = format_args!("more than {MAX_DOMAINS} VMs");
+            found.error(wrong("E0227", "/chosen", child.name(), what, "Fewer are read"));
             break;
         }
         vms.extend(domain::read(&child, above, &mut source, found));
     }
     let ours = vms.get(before..).unwrap_or_default();
-    apart(&mut claims, platform, found);
+    apart(&claims, platform, found);
     for vm in ours {
         static_memory::fits(vm, platform, found);
         for (piece, claim) in vm.static_memory.iter().flat_map(|piece| claims.iter().map(move |c| (piece, c)))
         {
             if piece.overlaps(&claim.range) {
-                found.error(problem!("E0232", ("{} {}", vm.place, domain::STATIC_MEMORY);
-                    ("{piece} overlaps {} of {}", claim.range, claim.place); ("Choose other RAM, or load the module elsewhere")));
+                found.error(static_memory::overlap(vm, piece, &claim.range, &format!("is {}", claim.place)));
             }
         }
     }
     if !ours.is_empty() {
         for module in platform.modules.iter().filter(|module| module.kind == ModuleKind::Kernel) {
-            found.warning(problem!("E0229", ("/chosen/{}", module.name); ("to Xen this would be Dom0; here it is a VM like any other");
-                ("Make it a node with compatible = \"{DOMAIN}\" to say what it gets")));
+            let what = format_args!("to Xen this would be Dom0; here it is a VM like any other");
+            let fix = "Make it a node with compatible = \"xen,domain\" to say what it gets";
+            found.warning(wrong("E0229", "/chosen", module.name, what, fix));
         }
     }
 }
@@ -119,28 +120,22 @@ fn place_of(module: &Module<'_, '_>) -> Result<HostRange, Problem> {
 }
 
 /// Checks that no module lies in another's memory: E0223. Several VMs may be made of the same one.
-fn apart(claims: &mut [Claim], platform: &Platform<'_>, found: &mut Findings) {
-    sort_by_start(claims, |claim| &claim.range);
+fn apart(claims: &[Claim], platform: &Platform<'_>, found: &mut Findings) {
     let mut overlap = |place: &str, range: &HostRange, other: &HostRange, whose: &str| {
-        found.error(
-            problem!("E0223", ("{place} reg"); ("{range} overlaps {other}, {whose}"); ("Load them apart")),
-        );
+        let what = format_args!("{range} overlaps {other}, {whose}");
+        found.error(wrong("E0223", place, "reg", what, "Load them apart"));
     };
-    // The one so far that ends last.
-    let mut last: Option<&Claim> = None;
-    for claim in claims.iter() {
-        if let Some(before) = last
-            && before.range.overlaps(&claim.range)
-            && (before.range, before.kind) != (claim.range, claim.kind)
-        {
-            overlap(&claim.place, &claim.range, &before.range, &before.place);
+    for (n, claim) in claims.iter().enumerate() {
+        let range = &claim.range;
+        let same = |other: &Claim| (other.range, other.kind) == (claim.range, claim.kind);
+        if let Some(other) = claims.iter().take(n).find(|other| other.range.overlaps(range) && !same(other)) {
+            overlap(&claim.place, range, &other.range, &other.place);
         }
-        last = last.filter(|before| before.range.end() >= claim.range.end()).or(Some(claim));
-        if let Some(initrd) = platform.initrd.filter(|initrd| initrd.overlaps(&claim.range)) {
-            overlap(&claim.place, &claim.range, &initrd, "the initrd");
+        if let Some(initrd) = platform.initrd.filter(|initrd| initrd.overlaps(range)) {
+            overlap(&claim.place, range, &initrd, "the initrd");
         }
-        if let Some(module) = platform.modules.iter().find(|module| module.range.overlaps(&claim.range)) {
-            overlap(&claim.place, &claim.range, &module.range, module.name);
+        if let Some(module) = platform.modules.iter().find(|module| module.range.overlaps(range)) {
+            overlap(&claim.place, range, &module.range, module.name);
         }
     }
 }

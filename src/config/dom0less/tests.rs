@@ -259,7 +259,7 @@ fn each_bad_property_is_named() {
         ),
         (
             "E0223",
-            "0x50000800..0x50001800 overlaps 0x50000000..0x50001000, /chosen/d/m0",
+            "m0 reg: 0x50000000..0x50001000 overlaps 0x50000800..0x50001800, /chosen/d/r",
             d(&module("ramdisk", 0, "").replace("m0", "r").replace("0x50000000", "0x50000800")),
         ),
         ("E0223", "/chosen/d/m0", d(&module("ramdisk", 0, "").replace("m0", "r"))),
@@ -317,7 +317,7 @@ fn each_bad_property_is_named() {
         ("E0232", "reserved for the firmware", d("xen,static-mem = <0 0x7c000000 0 0x4000000>;")),
         (
             "E0232",
-            "overlaps 0x50000000..0x50001000 of /chosen/d/m0",
+            "overlaps 0x50000000..0x50001000, which is /chosen/d/m0",
             d("xen,static-mem = <0 0x4f000000 0 0x4000000>;"),
         ),
         (
@@ -356,7 +356,7 @@ fn each_bad_property_is_named() {
         // Dom0
         (
             "E0226",
-            "/chosen/dom0: Xen's Dom0",
+            "/chosen dom0: Xen's Dom0",
             format!(
                 "{} dom0 {{ compatible = \"xen,linux-zimage\", \"xen,multiboot-module\"; reg = <0 0x52000000 0 0x1000>; }};",
                 d("")
@@ -451,7 +451,7 @@ fn many_modules_are_fine_and_too_many_are_named() {
         (0..129).map(|n| domain(&format!("d{n}"), 0, "").replace("0x10000>", "0x1000>")).collect();
     assert_eq!(
         read(&crowd).unwrap().unwrap_err().to_string(),
-        "E0227 /chosen/d128: more than 128 VMs. At most 128 are read."
+        "E0227 /chosen d128: more than 128 VMs. Fewer are read."
     );
 }
 

@@ -3,7 +3,6 @@
 use super::nodes::Nodes;
 use crate::addr::{Address, GuestPhysAddr, GuestRange};
 use crate::map;
-use crate::problem;
 use crate::problem::Problem;
 
 /// Why devices are refused.
@@ -14,36 +13,36 @@ const ASSIGNED: &[&str] = &["xen,reg", "xen,path", "xen,force-assign-without-iom
 /// Words for interrupts that the GIC would deliver.
 const INTERRUPTS: &[&str] = &["interrupts", "interrupts-extended", "interrupt-map"];
 
-/// What a guest has, by name.
-const OWN: &[(&str, GuestRange)] = &[
-    ("GICD", map::GICD),
-    ("GICC", map::GICC),
-    ("PL011", map::UART),
-    ("PL031", map::RTC),
-    ("PL061", map::PL061),
-    ("PV_TIME records", map::PV_TIME),
-];
+/// What says of a node that it is memory or a CPU.
+const TYPE: &str = "device_type";
 
 /// Checks all nodes.
 pub(super) fn check(nodes: &Nodes<'_, '_>) -> Result<(), Problem> {
     for n in 0..nodes.list.len() {
         let has = |names: &[&'static str]| names.iter().copied().find(|name| nodes.value(n, name).is_some());
         if let Some(name) = has(ASSIGNED) {
-            return Err(
-                problem!("E0247", ("{}", nodes.at(n, name)); ("a device of the machine's, and {NOT_YET}");
-                ("Take the node out")),
-            );
+            let what = format_args!("a device of the machine's, and {NOT_YET}");
+            return Err(nodes.wrong("E0247", n, name, what, "Take the node out"));
         }
         if let Some(name) = has(INTERRUPTS) {
-            return Err(problem!("E0246", ("{}", nodes.at(n, name)); ("claims interrupts, and {NOT_YET}");
-                ("Take it out: a driver that can do without polls")));
+            let what = format_args!("claims interrupts, and {NOT_YET}");
+            return Err(nodes.wrong(
+                "E0246",
+                n,
+                name,
+                what,
+                "Take it out: a driver that can do without polls",
+            ));
         }
-        if let Some(kind @ (b"memory\0" | b"cpu\0")) = nodes.value(n, "device_type") {
-            let kind = core::str::from_utf8(kind).unwrap_or_default().trim_end_matches('\0');
-            return Err(
-                problem!("E0245", ("{}", nodes.at(n, "device_type")); ("\"{kind}\": the guest has its own");
-                ("Take the node out; memory and cpus of the VM say how much there is")),
-            );
+        if nodes.value(n, TYPE).is_some_and(|kind| matches!(kind, b"memory\0" | b"cpu\0")) {
+            let what = format_args!("memory or a CPU, and the guest has its own");
+            return Err(nodes.wrong(
+                "E0245",
+                n,
+                TYPE,
+                what,
+                "Take the node out; the VM's memory and cpus say what it gets",
+            ));
         }
         for (name, stride) in [("ranges", false), ("dma-ranges", false), ("reg", true)] {
             shape(nodes, n, name, stride)?;
@@ -71,8 +70,8 @@ fn shape(nodes: &Nodes<'_, '_>, n: usize, name: &str, reg: bool) -> Result<(), P
     if fits && !(reg && value.is_empty()) {
         return Ok(());
     }
-    Err(problem!("E0248", ("{}", nodes.at(n, name)); ("{} bytes long", value.len());
-        ("Give entries of {} cells, by the #address-cells and #size-cells that hold there", stride / 4)))
+    let what = format_args!("{} bytes long, where entries have {stride}", value.len());
+    Err(nodes.wrong("E0248", n, name, what, "Keep to the #address-cells and #size-cells that hold there"))
 }
 
 /// Refuses a `reg` that the CPU would see.
@@ -87,20 +86,27 @@ fn address(nodes: &Nodes<'_, '_>, n: usize, reg: &[u8]) -> Result<(), Problem> {
         let Some(start) = up(nodes, n, wide(start)) else { return Ok(()) };
         let range = GuestRange::new(GuestPhysAddr::new(start), wide(size));
         let whose = range.and_then(|range| own(&range)).unwrap_or(NOT_YET);
-        return Err(problem!("E0245", ("{}", nodes.at(n, "reg")); ("claims address {start:#x}: {whose}");
-            ("Take it out; what is no hardware has no address")));
+        let what = format_args!("claims address {start:#x}: {whose}");
+        return Err(nodes.wrong("E0245", n, "reg", what, "Take it out; what is no hardware has no address"));
     }
     Ok(())
 }
 
 /// Who has a part of `range` in a guest's map.
 fn own(range: &GuestRange) -> Option<&'static str> {
-    let devices = OWN.iter().find(|(_, own)| own.overlaps(range)).map(|(name, _)| *name);
-    let redistributors = map::gicr(map::MAX_VCPUS).overlaps(range).then_some("GICR");
-    let slots = (0..map::VIRTIO_COUNT).filter_map(map::virtio);
-    let virtio = slots.into_iter().any(|slot| slot.overlaps(range)).then_some("virtio-mmio");
-    let ram = (range.end() > map::RAM_BASE).then_some("RAM, or beyond it");
-    devices.or(redistributors).or(virtio).or(ram)
+    let slots = map::VIRTIO_STRIDE.wrapping_mul(u64::from(map::VIRTIO_COUNT));
+    let all = [
+        ("GICD", map::GICD),
+        ("GICC", map::GICC),
+        ("GICR", map::gicr(map::MAX_VCPUS)),
+        ("PL011", map::UART),
+        ("PL031", map::RTC),
+        ("PL061", map::PL061),
+        ("PV_TIME records", map::PV_TIME),
+        ("virtio-mmio", GuestRange::new(map::VIRTIO_BASE, slots).unwrap_or_default()),
+        ("RAM, or beyond it", GuestRange::between(map::RAM_BASE, GuestPhysAddr::at(u64::MAX))),
+    ];
+    all.iter().find(|(_, own)| own.overlaps(range)).map(|(name, _)| *name)
 }
 
 /// An address on the bus that node `n` is on, as the guest's CPU would see it; `None` if it would not.

@@ -5,73 +5,89 @@
 
 use super::MAX_NODES;
 use super::nodes::Nodes;
-use crate::problem;
 use crate::problem::Problem;
 use alloc::vec::Vec;
 use dtoolkit::{Node, Property};
 
-/// A property of references.
+/// Properties of references: the name, or with a `-` before it the end of one; the target's property that says
+/// how many cells follow the reference, if any do; `waits` where what refers needs its target first.
+///
+/// A text, since a table of texts takes three times its size in the image.
+const KINDS: &str = "
+clocks                 #clock-cells        waits
+assigned-clocks        #clock-cells        -
+assigned-clock-parents #clock-cells        -
+power-domains          #power-domain-cells waits
+resets                 #reset-cells        -
+gpios                  #gpio-cells         -
+-gpios                 #gpio-cells         -
+-gpio                  #gpio-cells         -
+-supply                -                   waits
+phys                   #phy-cells          -
+phy-handle             -                   -
+dmas                   #dma-cells          -
+mboxes                 #mbox-cells         -
+iommus                 #iommu-cells        -
+memory-region          -                   -
+msi-parent             -                   -
+";
+
+/// A row of it.
+#[derive(Clone, Copy)]
 struct Kind {
-    /// Its name, or with a leading `-` the end of it.
+    /// Its number; that of an interrupt parent is [`PARENT`].
+    number: u16,
     name: &'static str,
-    /// The property of the target that says how many cells follow the reference; none follow where there is none.
-    cells: &'static str,
-    /// Whether what refers waits for its target.
+    /// Nothing where no cells follow.
+    cells: Option<&'static str>,
     waits: bool,
 }
 
-const KINDS: &[Kind] = &[
-    Kind { name: "clocks", cells: "#clock-cells", waits: true },
-    Kind { name: "assigned-clocks", cells: "#clock-cells", waits: false },
-    Kind { name: "assigned-clock-parents", cells: "#clock-cells", waits: false },
-    Kind { name: "power-domains", cells: "#power-domain-cells", waits: true },
-    Kind { name: "resets", cells: "#reset-cells", waits: false },
-    Kind { name: "gpios", cells: "#gpio-cells", waits: false },
-    Kind { name: "-gpios", cells: "#gpio-cells", waits: false },
-    Kind { name: "-gpio", cells: "#gpio-cells", waits: false },
-    Kind { name: "-supply", cells: "", waits: true },
-    Kind { name: "phys", cells: "#phy-cells", waits: false },
-    Kind { name: "phy-handle", cells: "", waits: false },
-    Kind { name: "dmas", cells: "#dma-cells", waits: false },
-    Kind { name: "mboxes", cells: "#mbox-cells", waits: false },
-    Kind { name: "iommus", cells: "#iommu-cells", waits: false },
-    Kind { name: "memory-region", cells: "", waits: false },
-    Kind { name: "msi-parent", cells: "", waits: false },
-];
-
-/// From one node to another, by a kind of reference: its number in [`KINDS`], or [`PARENT`].
+/// From one node to another, by a kind of reference.
 type Edge = (u16, u16, u16);
-const PARENT: usize = KINDS.len();
+const PARENT: u16 = u16::MAX;
 /// Edges that are kept account of.
 const MAX_EDGES: usize = 1024;
 
 /// Checks all references.
 pub(super) fn check(nodes: &Nodes<'_, '_>) -> Result<(), Problem> {
     let mut edges: Vec<Edge> = Vec::new();
+    let kinds = kinds();
     for n in 0..nodes.list.len() {
         interrupt_parent(nodes, n, &mut edges)?;
         let Some(entry) = nodes.list.get(n) else { continue };
         for property in entry.node.properties() {
             let name = property.name();
-            let Some(kind) = KINDS.iter().position(|kind| kind.is(name)) else { continue };
+            let Some(kind) = kinds.iter().find(|kind| kind.is(name)) else { continue };
             // A hog's pins are on the controller above it.
             if nodes.value(n, "gpio-hog").is_none() {
-                references(nodes, n, name, property.value(), kind, &mut edges)?;
+                references(nodes, n, name, property.value(), *kind, &mut edges)?;
             }
         }
     }
-    for kind in 0..=PARENT {
-        acyclic(nodes, kind, &edges)?;
+    for kind in kinds.iter().filter(|kind| kind.waits) {
+        acyclic(nodes, kind.number, kind.name.trim_start_matches('-'), &edges)?;
     }
-    Ok(())
+    acyclic(nodes, PARENT, INTERRUPT_PARENT, &edges)
+}
+
+/// All rows.
+fn kinds() -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    let mut words = KINDS.split_ascii_whitespace();
+    while let (Some(name), Some(cells), Some(waits)) = (words.next(), words.next(), words.next()) {
+        let cells = (cells != "-").then_some(cells);
+        kinds.push(Kind { number: kinds.len() as u16, name, cells, waits: waits == "waits" });
+    }
+    kinds
 }
 
 impl Kind {
     fn is(&self, name: &str) -> bool {
-        match self.name.strip_prefix('-') {
+        match self.name.starts_with('-') {
             // A number of pins, in old bindings.
-            Some(_) => name.ends_with(self.name) && !name.ends_with("nr-gpios"),
-            None => name == self.name,
+            true => name.ends_with(self.name) && !name.ends_with("nr-gpios"),
+            false => name == self.name,
         }
     }
 }
@@ -81,46 +97,44 @@ fn cell(bytes: &[u8]) -> Option<u32> {
 }
 
 fn nothing(nodes: &Nodes<'_, '_>, n: usize, name: &str, phandle: u32) -> Problem {
-    problem!("E0243", ("{}", nodes.at(n, name)); ("nothing under /passthrough has phandle {phandle:#x}");
-        ("Refer to a node there, by its label"))
+    let what = format_args!("nothing under /passthrough has phandle {phandle:#x}");
+    nodes.wrong("E0243", n, name, what, "Refer to a node there, by its label")
 }
+
+const INTERRUPT_PARENT: &str = "interrupt-parent";
 
 /// Follows a node's own `interrupt-parent`, or the one that it inherits.
 fn interrupt_parent(nodes: &Nodes<'_, '_>, n: usize, edges: &mut Vec<Edge>) -> Result<(), Problem> {
-    const NAME: &str = "interrupt-parent";
     let mut giver = n;
-    while nodes.value(giver, NAME).is_none() {
-        match nodes.above(giver) {
-            Some(above) => giver = above,
-            None => return Ok(()),
+    let value = loop {
+        match (nodes.value(giver, INTERRUPT_PARENT), nodes.above(giver)) {
+            (Some(value), _) => break value,
+            (None, Some(above)) => giver = above,
+            (None, None) => return Ok(()),
         }
-    }
-    let value = nodes.value(giver, NAME).unwrap_or_default();
+    };
     let Some(phandle) = cell(value).filter(|_| value.len() == 4) else {
-        return Err(
-            problem!("E0248", ("{}", nodes.at(giver, NAME)); ("{} bytes long", value.len()); ("Give one phandle")),
-        );
+        let what = format_args!("{} bytes long", value.len());
+        return Err(nodes.wrong("E0248", giver, INTERRUPT_PARENT, what, "Give one phandle"));
     };
     if phandle == nodes.gic {
         return Ok(());
     }
-    let to = nodes.find(phandle).ok_or_else(|| nothing(nodes, giver, NAME, phandle))?;
+    let to = nodes.find(phandle).ok_or_else(|| nothing(nodes, giver, INTERRUPT_PARENT, phandle))?;
     if nodes.value(to, "interrupt-controller").is_none() {
-        return Err(
-            problem!("E0243", ("{}", nodes.at(giver, NAME)); ("{} is no interrupt controller", nodes.path(to));
-            ("Refer to one, or to /gic")),
-        );
+        let what = format_args!("{} is no interrupt controller", nodes.path(to));
+        return Err(nodes.wrong("E0243", giver, INTERRUPT_PARENT, what, "Refer to one, or to /gic"));
     }
     // A controller that inherits itself is the root of its own, as everywhere.
     if to != n || giver == n {
-        edge(nodes, (n, to, PARENT), edges)?;
+        edge(nodes, n, to, PARENT, edges)?;
     }
     Ok(())
 }
 
 /// Notes an edge, once.
-fn edge(nodes: &Nodes<'_, '_>, edge: (usize, usize, usize), edges: &mut Vec<Edge>) -> Result<(), Problem> {
-    let edge = (edge.0 as u16, edge.1 as u16, edge.2 as u16);
+fn edge(nodes: &Nodes<'_, '_>, n: usize, to: usize, kind: u16, edges: &mut Vec<Edge>) -> Result<(), Problem> {
+    let edge = (n as u16, to as u16, kind);
     if edges.contains(&edge) {
         return Ok(());
     }
@@ -137,13 +151,12 @@ fn references(
     n: usize,
     name: &str,
     value: &[u8],
-    kind: usize,
+    kind: Kind,
     edges: &mut Vec<Edge>,
 ) -> Result<(), Problem> {
-    let Some(Kind { cells, waits, .. }) = KINDS.get(kind) else { return Ok(()) };
     let short = || {
-        problem!("E0248", ("{}", nodes.at(n, name)); ("{} bytes long", value.len());
-        ("Give phandles, each with as many cells as its target's {cells} says"))
+        let what = format_args!("{} bytes long", value.len());
+        nodes.wrong("E0248", n, name, what, "Give phandles, each with as many cells as its target asks for")
     };
     let mut rest = value;
     while !rest.is_empty() {
@@ -152,14 +165,14 @@ fn references(
         // Zero is a place that is left free.
         if phandle != 0 {
             let to = nodes.find(phandle).ok_or_else(|| nothing(nodes, n, name, phandle))?;
-            if !cells.is_empty() {
+            if let Some(cells) = kind.cells {
                 follow = nodes.value(to, cells).and_then(cell).ok_or_else(|| {
-                    problem!("E0243", ("{}", nodes.at(n, name)); ("{} has no {cells}", nodes.path(to));
-                        ("Refer to a node that has"))
+                    let what = format_args!("{} has no {cells}", nodes.path(to));
+                    nodes.wrong("E0243", n, name, what, "Refer to a node that has")
                 })?;
             }
-            if *waits {
-                edge(nodes, (n, to, kind), edges)?;
+            if kind.waits {
+                edge(nodes, n, to, kind.number, edges)?;
             }
         }
         let used = (follow as usize).saturating_add(1).saturating_mul(4);
@@ -169,24 +182,20 @@ fn references(
 }
 
 /// Refuses loops of one kind: takes nodes away that wait for none that is left, until that ends.
-fn acyclic(nodes: &Nodes<'_, '_>, kind: usize, edges: &[Edge]) -> Result<(), Problem> {
-    let mut left: Vec<Edge> = edges.iter().copied().filter(|edge| usize::from(edge.2) == kind).collect();
+fn acyclic(nodes: &Nodes<'_, '_>, kind: u16, name: &str, edges: &[Edge]) -> Result<(), Problem> {
+    let mut left: Vec<Edge> = edges.iter().copied().filter(|edge| edge.2 == kind).collect();
     loop {
         let before = left.len();
         let mut waiting = [false; MAX_NODES];
-        left.iter()
-            .for_each(|edge| waiting.get_mut(usize::from(edge.0)).into_iter().for_each(|it| *it = true));
+        for (from, ..) in &left {
+            waiting.get_mut(usize::from(*from)).into_iter().for_each(|it| *it = true);
+        }
         left.retain(|edge| waiting.get(usize::from(edge.1)) == Some(&true));
         if left.len() == before {
             break;
         }
     }
-    let Some((from, to, _)) = left.first().map(|edge| (usize::from(edge.0), usize::from(edge.1), ())) else {
-        return Ok(());
-    };
-    let name = KINDS.get(kind).map_or("interrupt-parent", |kind| kind.name.trim_start_matches('-'));
-    Err(
-        problem!("E0244", ("{}", nodes.at(from, name)); ("leads to {} and from there round in a circle", nodes.path(to));
-        ("Break the circle: something has to come first")),
-    )
+    let Some(&(from, to, _)) = left.first() else { return Ok(()) };
+    let what = format_args!("leads to {} and from there round in a circle", nodes.path(usize::from(to)));
+    Err(nodes.wrong("E0244", from.into(), name, what, "Break the circle: something has to come first"))
 }

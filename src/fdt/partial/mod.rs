@@ -13,8 +13,8 @@ mod nodes;
 #[cfg(test)]
 mod tests;
 
-use super::Flat;
 use super::check::{MAX_DEPTH, depth};
+use super::{Flat, repeated};
 use crate::problem;
 use crate::problem::Problem;
 use alloc::vec::Vec;
@@ -31,6 +31,9 @@ pub(super) const CLOCK: u32 = 65_002;
 const MAX_SIZE: usize = 64 << 10;
 /// Nodes under `/passthrough`.
 const MAX_NODES: usize = 256;
+
+/// What to do about a phandle.
+const LABELS: &str = "Leave phandles to dtc: use labels";
 
 const PASSTHROUGH: &str = "passthrough";
 /// Aliases of a guest's own tree.
@@ -89,34 +92,29 @@ impl<'a> Partial<'a> {
         let nodes = Nodes::read(passthrough, partial.gic, place)?;
         claims::check(&nodes)?;
         links::check(&nodes)?;
-        partial.check_aliases(&tree, place)?;
+        partial.check_aliases(&nodes, place)?;
         Ok(partial)
     }
 
-    /// Aliases that are copied: names and paths, each a node under `/passthrough`.
-    fn check_aliases(&self, tree: &Fdt<'a>, place: &str) -> Result<(), Problem> {
+    /// Aliases that are copied: names and paths, each of a node that is copied too.
+    fn check_aliases(&self, nodes: &Nodes<'_, '_>, place: &str) -> Result<(), Problem> {
         let Some(node) = self.aliases else { return Ok(()) };
-        for (n, alias) in node.properties().enumerate() {
-            let name = alias.name();
-            let bad =
-                |what: &str, fix: &str| problem!("E0250", ("{place} /aliases {name}"); ("{what}"); ("{fix}"));
-            if OWN_ALIASES.contains(&name) {
-                return Err(bad("the guest's own tree has it", "Choose another name"));
-            }
-            if node.properties().take(n).any(|earlier| earlier.name() == name) {
-                return Err(
-                    problem!("E0249", ("{place} /aliases {name}"); ("there twice"); ("Give it once")),
-                );
-            }
-            let path = alias.value_as::<&str>().unwrap_or_default();
-            let inside =
-                path.strip_prefix('/').is_some_and(|path| path.split('/').next() == Some(PASSTHROUGH));
-            if !inside || tree.find_node(path).is_none() {
-                return Err(bad(
-                    "not the path of a node that goes into the guest's tree",
-                    "Give one under /passthrough",
-                ));
-            }
+        if let Some(alias) = repeated(&node) {
+            return Err(
+                problem!("E0249", ("{place} /aliases {}", alias.name()); ("there twice"); ("Give it once")),
+            );
+        }
+        for alias in node.properties() {
+            let path = alias.value().strip_suffix(b"\0").unwrap_or_default();
+            let what = if OWN_ALIASES.contains(&alias.name()) {
+                "the guest's own tree has it"
+            } else if (0..nodes.list.len()).any(|n| nodes.path(n).as_bytes() == path) {
+                continue;
+            } else {
+                "not the path of a node that goes into the guest's tree"
+            };
+            return Err(problem!("E0250", ("{place} /aliases {}", alias.name()); ("{what}");
+                ("Name a node under /{PASSTHROUGH}, by a name of its own")));
         }
         Ok(())
     }
@@ -177,10 +175,9 @@ fn sound<'a>(blob: &'a [u8], place: &str) -> Result<Fdt<'a>, Problem> {
 fn phandle(value: &[u8], place: &str, path: &str) -> Result<u32, Problem> {
     match <[u8; 4]>::try_from(value).map(u32::from_be_bytes) {
         Ok(number) if !matches!(number, 0 | u32::MAX) => Ok(number),
-        Ok(number) => Err(
-            problem!("E0242", ("{place} {path} phandle"); ("{number:#x}"); ("Leave phandles to dtc: use labels")),
-        ),
-        Err(_) => Err(problem!("E0242", ("{place} {path} phandle"); ("{} bytes long", value.len());
-            ("Leave phandles to dtc: use labels"))),
+        Ok(number) => Err(problem!("E0242", ("{place} {path} phandle"); ("{number:#x}"); ("{LABELS}"))),
+        Err(_) => {
+            Err(problem!("E0242", ("{place} {path} phandle"); ("{} bytes long", value.len()); ("{LABELS}")))
+        }
     }
 }

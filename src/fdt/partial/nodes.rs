@@ -1,10 +1,12 @@
 //! All nodes of a partial tree in a list, so that one can be found by its phandle, and others above it.
 
-use super::{CLOCK, MAX_NODES, phandle};
+use super::{CLOCK, LABELS, MAX_NODES, phandle};
+use crate::fdt::repeated;
 use crate::problem;
 use crate::problem::Problem;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use dtoolkit::fdt::FdtNode;
 use dtoolkit::{Node, Property};
 
@@ -40,8 +42,9 @@ impl<'a, 'p> Nodes<'a, 'p> {
     pub(super) fn read(root: FdtNode<'a>, gic: u32, place: &'p str) -> Result<Self, Problem> {
         let mut nodes = Self { list: Vec::new(), gic, place };
         if gic == CLOCK {
-            return Err(problem!("E0242", ("{place} /gic phandle"); ("{gic} is the guest's own clock");
-                ("Leave phandles to dtc: use labels")));
+            return Err(
+                problem!("E0242", ("{place} /gic phandle"); ("{gic} is the guest's own clock"); ("{LABELS}")),
+            );
         }
         nodes.add(root, 0)?;
         // Level by level: the list is its own queue, and the stack is short here.
@@ -65,13 +68,11 @@ impl<'a, 'p> Nodes<'a, 'p> {
             return Err(self.too_many("nodes", MAX_NODES));
         }
         self.list.push(Entry { node, above, phandle: None, cells: [2, 1] });
-        for (n, property) in node.properties().enumerate() {
-            if n == MAX_PROPERTIES {
-                return Err(self.too_many("properties in a node", MAX_PROPERTIES));
-            }
-            if node.properties().take(n).any(|earlier| earlier.name() == property.name()) {
-                return Err(self.twice(me, property.name()));
-            }
+        if node.properties().nth(MAX_PROPERTIES).is_some() {
+            return Err(self.too_many("properties in a node", MAX_PROPERTIES));
+        }
+        if let Some(property) = repeated(&node) {
+            return Err(self.twice(me, property.name()));
         }
         let own = self.phandle_of(me)?;
         let cells = [self.count(me, "#address-cells", 2)?, self.count(me, "#size-cells", 1)?];
@@ -87,15 +88,20 @@ impl<'a, 'p> Nodes<'a, 'p> {
     }
 
     fn twice(&self, n: usize, name: &str) -> Problem {
-        problem!("E0249", ("{}", self.at(n, name)); ("there twice"); ("Give it once"))
+        self.wrong("E0249", n, name, format_args!("there twice"), "Give it once")
     }
 
     /// The phandle of a node, which nobody else has.
     fn phandle_of(&self, n: usize) -> Result<Option<u32>, Problem> {
         let (new, old) = (self.value(n, "phandle"), self.value(n, "linux,phandle"));
         if new.is_some() && old.is_some() && new != old {
-            return Err(problem!("E0242", ("{}", self.at(n, "phandle")); ("not the same as linux,phandle");
-                ("Leave phandles to dtc: use labels")));
+            return Err(self.wrong(
+                "E0242",
+                n,
+                "phandle",
+                format_args!("not the same as linux,phandle"),
+                LABELS,
+            ));
         }
         let Some(value) = new.or(old) else { return Ok(None) };
         let own = phandle(value, self.place, &self.path(n))?;
@@ -107,8 +113,7 @@ impl<'a, 'p> Nodes<'a, 'p> {
         };
         match whose {
             None => Ok(Some(own)),
-            Some(whose) => Err(problem!("E0242", ("{}", self.at(n, "phandle")); ("{own} is {whose}");
-                ("Leave phandles to dtc: use labels"))),
+            Some(whose) => Err(self.wrong("E0242", n, "phandle", format_args!("{own} is {whose}"), LABELS)),
         }
     }
 
@@ -116,9 +121,13 @@ impl<'a, 'p> Nodes<'a, 'p> {
         let Some(value) = self.value(n, name) else { return Ok(default) };
         match <[u8; 4]>::try_from(value).map(u32::from_be_bytes) {
             Ok(cells @ 0..=4) => Ok(cells),
-            _ => Err(
-                problem!("E0248", ("{}", self.at(n, name)); ("no count of cells"); ("Give 0 to 4, in one cell")),
-            ),
+            _ => Err(self.wrong(
+                "E0248",
+                n,
+                name,
+                format_args!("no count of cells"),
+                "Give 0 to 4, in one cell",
+            )),
         }
     }
 
@@ -158,12 +167,22 @@ impl<'a, 'p> Nodes<'a, 'p> {
         path
     }
 
-    /// A node's property, for messages.
-    pub(super) fn at(&self, n: usize, name: &str) -> String {
-        let mut at = String::from(self.place);
-        for part in [" ", &self.path(n), " ", name] {
-            at.push_str(part);
-        }
-        at
+    /// A problem with a property of node `n`.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn wrong(
+        &self,
+        code: &'static str,
+        n: usize,
+        name: &str,
+        what: fmt::Arguments<'_>,
+        fix: &str,
+    ) -> Problem {
+        Problem::new(
+            code,
+            format_args!("{} {} {name}", self.place, self.path(n)),
+            what,
+            format_args!("{fix}"),
+        )
     }
 }

@@ -122,8 +122,8 @@ fn what_a_partial_tree_may_not_have_is_named() {
         ("E0245", "RAM, or beyond it", "u { reg = <0 0x40000000 0 4>; };".into()),
         ("E0245", "no devices are assigned", "u { reg = <0 0x10000000 0 0x1000>; };".into()),
         ("E0245", "PL031", "b { #address-cells = <1>; #size-cells = <1>; ranges = <0 0 0x9010000 0x1000>; u { reg = <0 4>; }; };".into()),
-        ("E0245", "\"memory\": the guest has its own", "m { device_type = \"memory\"; };".into()),
-        ("E0245", "\"cpu\": the guest has its own", "c { device_type = \"cpu\"; };".into()),
+        ("E0245", "m device_type: memory or a CPU, and the guest has its own", "m { device_type = \"memory\"; };".into()),
+        ("E0245", "c device_type: memory or a CPU", "c { device_type = \"cpu\"; };".into()),
         // Interrupts, devices.
         ("E0246", "/passthrough/k interrupts: claims interrupts", "k { interrupts = <0 80 4>; };".into()),
         ("E0246", "interrupts-extended", "k { interrupts-extended = <&gic 0 80 4>; };".into()),
@@ -131,9 +131,9 @@ fn what_a_partial_tree_may_not_have_is_named() {
         ("E0247", "xen,reg", "e { xen,reg = <0 0 0 1 0 0>; };".into()),
         ("E0247", "xen,force-assign-without-iommu", "e { xen,force-assign-without-iommu; };".into()),
         // Cells.
-        ("E0248", "reg: 12 bytes long. Give entries of 4 cells", "u { reg = <0 0 0>; };".into()),
+        ("E0248", "reg: 12 bytes long, where entries have 16", "u { reg = <0 0 0>; };".into()),
         ("E0248", "reg: 0 bytes long", "u { reg; };".into()),
-        ("E0248", "ranges: 4 bytes long. Give entries of 5 cells", "b { ranges = <0>; };".into()),
+        ("E0248", "ranges: 4 bytes long, where entries have 20", "b { ranges = <0>; };".into()),
         ("E0248", "#size-cells: no count of cells", "b { #size-cells = <9>; };".into()),
         ("E0248", "#address-cells: no count of cells", "b { #address-cells = [00]; };".into()),
         ("E0248", "clocks: 8 bytes long", "c: c { #clock-cells = <2>; }; d { clocks = <&c 1>; };".into()),
