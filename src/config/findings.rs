@@ -22,11 +22,16 @@ pub struct Findings {
 
 impl Findings {
     /// Notes something that is wrong.
+    // Out of line, like the making of a problem: there are many, and none is in a hurry.
+    #[cold]
+    #[inline(never)]
     pub fn error(&mut self, problem: Problem) {
         keep(&mut self.errors, problem, &mut self.left_out);
     }
 
     /// Notes something that may be right.
+    #[cold]
+    #[inline(never)]
     pub fn warning(&mut self, problem: Problem) {
         keep(&mut self.warnings, problem, &mut self.left_out);
     }

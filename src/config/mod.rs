@@ -128,7 +128,6 @@ pub fn read<'a>(
     host: &HostFacts,
 ) -> Result<MachineConfig<'a>, Problem> {
     let mut found = Findings::default();
-    fdt::contradictions(platform, &mut |problem| found.error(problem));
     let options = Options::parse(platform.bootargs)?;
     let mut vms = Vec::new();
     if let Some(range) = platform.initrd {

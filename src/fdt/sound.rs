@@ -1,4 +1,7 @@
 //! Whether what a tree says can all be true at once: no two things at one place, no interrupt that is two.
+//!
+//! Asked where trees are checked before they are used, and not at boot: a machine runs by its firmware's tree or not
+//! at all, and EL2 has better uses for the room.
 
 use super::{Gic, Platform};
 use crate::addr::HostRange;
