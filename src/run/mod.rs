@@ -22,6 +22,8 @@ mod serial;
 mod fake;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod timer_tests;
 
 pub use self::counts::Counts;
 use crate::console::Console;
