@@ -51,13 +51,15 @@ fn judge(vms: &[VmConfig<'_>], host: Option<&HostFacts>, files: bool, found: &mu
         found.take(name(vm, vms.get(..n).unwrap_or_default()));
         let sized = found.take(size(vm)).is_some();
         found.take(vcpus(vm, host));
-        if vm.memory > left {
+        let needed = vm.host_bytes();
+        if needed > left {
             let total = host.map_or(0, |h| h.memory);
+            let rom = if vm.firmware.is_some() { " with its firmware" } else { "" };
             found.error(problem!("E0305", ("{} memory", vm.place);
-                ("{}, with {} of the machine's {} left for it", Bytes(vm.memory), Bytes(left), Bytes(total));
+                ("{}{rom}, with {} of the machine's {} left for it", Bytes(needed), Bytes(left), Bytes(total));
                 ("Give all VMs together at most {}", Bytes(total & !(PAGE_SIZE - 1)))));
         } else {
-            left = left.saturating_sub(vm.memory);
+            left = left.saturating_sub(needed);
         }
         cmdline::check(vm, found);
         if !files {

@@ -15,6 +15,10 @@ const SERIAL: &str = "ttyAMA0";
 ///
 /// E0307 for one that Linux would cut or misread; as a warning E0308 for a console that the VM has no device for.
 pub(super) fn check(vm: &VmConfig<'_>, found: &mut Findings) {
+    if vm.kernel.is_none() && !vm.cmdline.is_empty() {
+        found.error(problem!("E0434", ("{} cmdline", vm.place); ("for a kernel, and there is none");
+            ("Leave it out: firmware takes no command line. Or give the kernel that it is to start")));
+    }
     found.take(length(&vm.cmdline, &format!("{} cmdline", vm.place)));
     if let Some(c) = vm.cmdline.chars().find(|c| c.is_control() && *c != '\t') {
         found.error(
@@ -86,7 +90,8 @@ mod tests {
     }
 
     fn said(cmdline: &str, without_uart: bool) -> Vec<Problem> {
-        let vm = VmConfig { cmdline: cmdline.into(), without_uart, ..VmConfig::named("a") };
+        let vm =
+            VmConfig { kernel: Some(&[]), cmdline: cmdline.into(), without_uart, ..VmConfig::named("a") };
         let mut found = Findings::default();
         check(&vm, &mut found);
         assert_eq!(found.errors, []);

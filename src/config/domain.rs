@@ -23,6 +23,7 @@ pub(super) const KERNEL: &str = "multiboot,kernel";
 pub(super) const RAMDISK: &str = "multiboot,ramdisk";
 pub(super) const DEVICE_TREE: &str = "multiboot,device-tree";
 pub(super) const FILE: &str = "xen,uefi-binary";
+pub(super) const FIRMWARE: &str = "mezzanine,firmware";
 pub(super) const GIC_VERSION: &str = "mezzanine,gic-version";
 pub(super) const STATIC_MEMORY: &str = "xen,static-mem";
 pub(super) const STATIC_CELLS: [&str; 2] = ["#xen,static-mem-address-cells", "#xen,static-mem-size-cells"];
@@ -40,6 +41,7 @@ pub(super) const PROPERTIES: &[&str] = &[
     "memory",
     "cpus",
     "vpl011",
+    FIRMWARE,
     GIC_VERSION,
     "#address-cells",
     "#size-cells",
@@ -76,6 +78,9 @@ pub(super) struct Source<'s, 'a> {
     /// Finds a module's bytes.
     #[allow(clippy::type_complexity, reason = "one closure, named where it is made")]
     pub(super) bytes: &'s mut dyn FnMut(&Module<'_, 'a>) -> Result<&'a [u8], Problem>,
+    /// Finds a file by its path, for the property at a place; where there are files.
+    #[allow(clippy::type_complexity, reason = "one closure, named where it is made")]
+    pub(super) firmware: Option<&'s mut dyn FnMut(&str, &str) -> Result<&'a [u8], Problem>>,
 }
 
 /// Reads the VM of a node below one that has `above`; `None` if its `status` says that it is not to be, or if
@@ -119,12 +124,36 @@ pub(super) fn read<'a>(
         let read = sub_node(&child, cells, source, &mut seen, &mut vm, found);
         whole &= found.take(read).is_some();
     }
-    if !seen.contains(&Kind::Kernel) {
+    let read = firmware(node, source, &vm.place);
+    match found.take(read) {
+        Some(file) => vm.firmware = file,
+        None => whole = false,
+    }
+    if !seen.contains(&Kind::Kernel) && node.property(FIRMWARE).is_none() {
         found.error(problem!("E0209", ("{}", vm.place); ("no kernel");
-            ("A node with compatible = \"{KERNEL}\", \"{MODULE}\" belongs in it")));
+            ("A node with compatible = \"{KERNEL}\", \"{MODULE}\" belongs in it, or {FIRMWARE} in a bundle")));
         whole = false;
     }
     (whole && memory.is_some() && cpus.is_some() && gic.is_some()).then_some(vm)
+}
+
+/// The ROM image of a VM, which is a file of a bundle.
+fn firmware<'a>(
+    node: &FdtNode<'a>,
+    source: &mut Source<'_, 'a>,
+    place: &str,
+) -> Result<Option<&'a [u8]>, Problem> {
+    let Some(property) = node.property(FIRMWARE) else { return Ok(None) };
+    match &mut source.firmware {
+        Some(find) => find(text(&property, place)?, place).map(Some),
+        None => Err(wrong(
+            "E0222",
+            place,
+            FIRMWARE,
+            format_args!("a file, and there is no bundle here"),
+            "Put the VM into a bundle",
+        )),
+    }
 }
 
 /// Bytes of memory that a VM asks for.
@@ -175,7 +204,7 @@ fn sub_node<'a>(
     }
     let bytes = (source.bytes)(&Module { node, place: &place, kind: *kind, cells })?;
     match kind {
-        Kind::Kernel => vm.kernel = bytes,
+        Kind::Kernel => vm.kernel = Some(bytes),
         Kind::Ramdisk => vm.initrd = Some(bytes),
         Kind::DeviceTree => vm.partial_tree = Some(bytes),
     }

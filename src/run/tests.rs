@@ -62,6 +62,7 @@ fn vm(id: u16, vcpus: u16, gic: Gic) -> (Arc<Vm>, Vec<u8>) {
         id: VmId(id),
         name: format!("vm{id}"),
         ram,
+        rom: None,
         stage2,
         bus: bus.ok().unwrap(),
         uart,
@@ -470,7 +471,7 @@ fn set_way_maintenance_flushes_the_ram_in_pieces_and_once() {
 
 #[test]
 fn exits_are_counted_by_reason_when_asked() {
-    let (vm, memory) = vm(0, 1);
+    let (vm, memory) = vm(0, 1, Gic { version: GicVersion::V3, emulated: false });
     let world = World::new(vec![vm], 1);
     world.start(&world.vms()[0], 0x4020_0000, 0x4000_0000, CpuId(0));
     let id = SysRegId::new(3, 0, 0, 4, 0);

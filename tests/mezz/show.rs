@@ -78,9 +78,9 @@ fn a_dump_has_all_defaults_and_reads_back() {
     assert_eq!(
         text,
         "[machine]\nboard = \"qemu-virt\"\ncpu = \"max\"\ncpus = 1\nram = \"512M\"\ngic = 3\n\n\
-         [vm.alpha]\nkernel = \"Image\"\ninitrd = \"initrd.gz\"\ncmdline = \"say \\\"a\\\\b\\\"\"\n\
+         [vm.alpha]\nkernel = \"Image\"\n# firmware: none\ninitrd = \"initrd.gz\"\ncmdline = \"say \\\"a\\\\b\\\"\"\n\
          memory = \"64M\"\nvcpus = 2\ngic = 2\n\n\
-         [vm.beta]\nkernel = \"Image\"\n# initrd: none\ncmdline = \"\"\nmemory = \"256M\"\nvcpus = 1\n\
+         [vm.beta]\nkernel = \"Image\"\n# firmware: none\n# initrd: none\ncmdline = \"\"\nmemory = \"256M\"\nvcpus = 1\n\
          # gic: as the machine's\n"
     );
     bench.file("again.toml", &text);

@@ -15,6 +15,7 @@ mod bundle;
 mod damage;
 mod dom0less;
 mod gic;
+mod formats;
 mod guest;
 mod image;
 mod run;
@@ -30,5 +31,6 @@ fn main() -> ExitCode {
     trials.extend(image::trials());
     trials.extend(damage::trials());
     trials.extend(dom0less::trials());
+    trials.extend(formats::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -238,6 +238,7 @@ fn find(text: &dts::Text, problem: &Problem) -> Option<Range<usize>> {
     let found = match key.rsplit(' ').next().unwrap_or_default() {
         "vcpus" => text.find(path, "cpus"),
         "gic" => text.find(path, "mezzanine,gic-version"),
+        "firmware" => text.find(path, "mezzanine,firmware"),
         "kernel" => module("multiboot,kernel", "xen,uefi-binary"),
         "initrd" => module("multiboot,ramdisk", "xen,uefi-binary"),
         "cmdline" => module("multiboot,kernel", "bootargs").or_else(|| text.find(path, "bootargs")),

@@ -53,9 +53,8 @@ fn config(input: &Input) -> Result<String, Reports> {
     }
     for vm in &spec.vms {
         let written = |path: &Path| path.strip_prefix(&input.directory).unwrap_or(path).display().to_string();
-        let kernel = written(&vm.kernel.path);
-        let initrd = vm.initrd.as_ref().map(|blob| written(&blob.path));
-        guest(&mut text, &vm.config(), &kernel, initrd.as_deref());
+        let files = [&vm.kernel, &vm.firmware, &vm.initrd];
+        guest(&mut text, &vm.config(), &files.map(|file| file.as_ref().map(|blob| written(&blob.path))));
     }
     Ok(text)
 }
@@ -73,8 +72,7 @@ fn archive(input: &Input) -> Result<String, Reports> {
     };
     let mut text = "# Paths are those in the bundle: cpio -id < BUNDLE unpacks them.\n".to_owned();
     for vm in &vms {
-        let initrd = vm.initrd.map(path_of);
-        guest(&mut text, vm, &path_of(vm.kernel), initrd.as_deref());
+        guest(&mut text, vm, &[vm.kernel, vm.firmware, vm.initrd].map(|file| file.map(path_of)));
     }
     Ok(text)
 }
@@ -92,14 +90,17 @@ fn machine(out: &mut String, spec: &Spec, host: &Host) {
     );
 }
 
-fn guest(out: &mut String, vm: &VmConfig<'_>, kernel: &str, initrd: Option<&str>) {
+/// A guest, with the paths of its kernel, firmware and initrd.
+fn guest(out: &mut String, vm: &VmConfig<'_>, files: &[Option<String>; 3]) {
     if !out.is_empty() {
         out.push('\n');
     }
-    let _ = writeln!(out, "[vm.{}]\nkernel = {}", vm.name, quoted(kernel));
-    match initrd {
-        Some(initrd) => _ = writeln!(out, "initrd = {}", quoted(initrd)),
-        None => out.push_str("# initrd: none\n"),
+    let _ = writeln!(out, "[vm.{}]", vm.name);
+    for (key, path) in ["kernel", "firmware", "initrd"].into_iter().zip(files) {
+        let _ = match path {
+            Some(path) => writeln!(out, "{key} = {}", quoted(path)),
+            None => writeln!(out, "# {key}: none"),
+        };
     }
     let _ = writeln!(out, "cmdline = {}", quoted(&vm.cmdline));
     let _ = writeln!(out, "memory = \"{}\"\nvcpus = {}", Bytes(vm.memory), vm.vcpus);

@@ -3,7 +3,7 @@
 //! Everything in it is either understood or refused, with a suggestion.
 
 use super::Archive;
-use crate::config::domain::{self, DOMAIN, FILE, Module, Source};
+use crate::config::domain::{self, DOMAIN, FILE, FIRMWARE, Module, Source};
 use crate::config::node::{Cells, is, only, require, text, unknown};
 use crate::config::{Findings, VmConfig};
 use crate::problem;
@@ -27,7 +27,9 @@ pub(super) fn read<'a>(blob: &'a [u8], archive: &Archive<'a>, found: &mut Findin
     let place = |of: &str| format!("{} {of}", super::TREE);
     only(&root, &place("/"), ROOT_PROPERTIES, found);
     let mut bytes = |module: &Module<'_, 'a>| file(module, archive);
-    let mut source = Source { module_properties: &["compatible", FILE], bytes: &mut bytes };
+    let mut firmware = |path: &str, place: &str| named(path, place, FIRMWARE, archive);
+    let mut source =
+        Source { module_properties: &["compatible", FILE], bytes: &mut bytes, firmware: Some(&mut firmware) };
     let outer = found.take(Cells::of(&root, "/", Cells::DEFAULT)).unwrap_or(Cells::DEFAULT);
     for chosen in root.children() {
         if chosen.name() != "chosen" {
@@ -51,9 +53,13 @@ pub(super) fn read<'a>(blob: &'a [u8], archive: &Archive<'a>, found: &mut Findin
 /// The file that a module's node names.
 fn file<'a>(module: &Module<'_, 'a>, archive: &Archive<'a>) -> Result<&'a [u8], Problem> {
     let place = module.place;
-    let path = text(&require(module.node, place, FILE)?, place)?;
+    named(text(&require(module.node, place, FILE)?, place)?, place, FILE, archive)
+}
+
+/// The file that a property names.
+fn named<'a>(path: &str, place: &str, property: &str, archive: &Archive<'a>) -> Result<&'a [u8], Problem> {
     archive.find(path).ok_or_else(|| {
         let paths: Vec<&str> = archive.0.iter().map(|f| f.path).take(12).collect();
-        problem!("E0210", ("{place} {FILE}"); ("no file \"{path}\" in the bundle"); ("{}", Hint { word: path, known: &paths }))
+        problem!("E0210", ("{place} {property}"); ("no file \"{path}\" in the bundle"); ("{}", Hint { word: path, known: &paths }))
     })
 }

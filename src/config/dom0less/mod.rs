@@ -64,7 +64,8 @@ pub(super) fn read<'a>(
         claims.push(Claim { range, kind: module.kind, place: module.place.into() });
         blob_at(range).ok_or_else(|| out_of_ram(module.place, range))
     };
-    let mut source = Source { module_properties: &["compatible", "reg", FILE], bytes: &mut bytes };
+    let mut source =
+        Source { module_properties: &["compatible", "reg", FILE], bytes: &mut bytes, firmware: None };
     for child in node.children().filter(|child| is(child, DOMAIN)) {
         if vms.len() - before == MAX_DOMAINS {
             let what = format_args!("more than {MAX_DOMAINS} VMs");
