@@ -43,7 +43,7 @@ fn reads_virt_with_gicv3_and_modules() {
     let kernel = p.modules.iter().find(|m| m.kind == ModuleKind::Kernel).unwrap();
     assert_eq!((kernel.range, kernel.bootargs), (host(0x5000_0000, 8), "console=ttyAMA0"));
     assert_eq!(p.modules.iter().find(|m| m.kind == ModuleKind::Ramdisk).unwrap().range, host(0x5400_0000, 3));
-    assert_eq!((p.initrd, p.domain), (None, None));
+    assert_eq!((p.initrd, p.tree.len()), (None, VIRT_GICV3.len()));
 }
 
 #[test]
@@ -302,6 +302,8 @@ fn guest(gic: GicVersion, vcpus: u16) -> Bytes {
         gic,
         initrd: Some(GuestRange::at(0x4400_0000, 0x1234)),
         bootargs: "console=ttyAMA0 quiet",
+        uart: true,
+        partial: None,
         seed: Some([1, 2, 3, 4, 5]),
     })
 }

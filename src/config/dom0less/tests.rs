@@ -1,0 +1,547 @@
+//! The binding, property by property: each missing, of the wrong size, contradictory, overlapping, twice.
+
+use crate::addr::{Address, HostPhysAddr, HostRange};
+use crate::config::{self, HostFacts, VmConfig, check_tree};
+use crate::fdt::Platform;
+use crate::fdt::tests::run;
+use crate::guest::linux::tests::kernel;
+use crate::map::GicVersion;
+use crate::memory::Memory;
+use crate::problem::Problem;
+
+const MIB: u64 = 1 << 20;
+/// Modules of the tests lie at multiples of this from here on.
+const FIRST: u64 = 0x5000_0000;
+const STEP: u64 = 0x10_0000;
+
+const MACHINE: &str = "#address-cells = <2>; #size-cells = <2>;
+    memory@40000000 { reg = <0 0x40000000 0 0x40000000>; };
+    reserved-memory { #address-cells = <2>; #size-cells = <2>; ranges; fw@7f000000 { reg = <0 0x7f000000 0 0x1000000>; }; };
+    cpus { #address-cells = <1>; #size-cells = <0>; cpu@0 { reg = <0>; }; };";
+
+fn host() -> HostFacts {
+    HostFacts { cpus: 4, memory: 900 * MIB, gic: GicVersion::V3 }
+}
+
+fn compiled(body: &str) -> Option<Vec<u8>> {
+    let source = format!("/dts-v1/; / {{ {body} }};");
+    let args = ["-f", "-q", "-q", "-I", "dts", "-O", "dtb"];
+    run("dtc", &args, &std::env::temp_dir(), source.as_bytes()).map(|(blob, _)| blob)
+}
+
+/// A machine with this in `/chosen`.
+fn machine(chosen: &str) -> Option<Vec<u8>> {
+    compiled(&format!("{MACHINE} chosen {{ {chosen} }};"))
+}
+
+/// A module by its kind at the `n`th place.
+fn module(kind: &str, n: u64, rest: &str) -> String {
+    let at = FIRST + n * STEP;
+    format!(
+        "m{n} {{ compatible = \"multiboot,{kind}\", \"multiboot,module\"; reg = <0 {at:#x} 0 0x1000>; {rest} }};"
+    )
+}
+
+/// A domain of the usual size with this in it besides; its kernel is the `n`th module.
+fn domain(name: &str, n: u64, rest: &str) -> String {
+    let kernel = module("kernel", n, "bootargs = \"console=ttyAMA0\";");
+    format!(
+        "{name} {{ compatible = \"xen,domain\"; memory = <0 0x10000>; cpus = <1>; vpl011; {rest} {kernel} }};"
+    )
+}
+
+/// What lies in the memory of the machine: a kernel of 4096 bytes wherever one asks, an archive at odd places.
+struct Blobs {
+    kernel: Vec<u8>,
+    archive: Vec<u8>,
+    partial: Vec<u8>,
+}
+
+impl Blobs {
+    fn new() -> Self {
+        let mut archive = config::bundle::write(&[]).unwrap();
+        archive.resize(4096, 0);
+        let mut partial = compiled("passthrough { info { label = \"x\"; }; };").unwrap_or_default();
+        partial.resize(4096, 0);
+        Self { kernel: kernel(4096, MIB, 0), archive, partial }
+    }
+
+    fn at(&self, range: HostRange) -> Option<&[u8]> {
+        let ram = HostRange::new(HostPhysAddr::at(0x4000_0000), 0x4000_0000)?;
+        let bytes = match range.start().raw() / STEP % 16 {
+            1 => &self.archive,
+            2 => &self.partial,
+            _ => &self.kernel,
+        };
+        ram.encloses(&range).then(|| bytes.get(..range.size() as usize)).flatten()
+    }
+}
+
+/// What is read of a machine, as text: one line for each VM, then one for each warning; or the problem.
+fn read(chosen: &str) -> Option<Result<(Vec<VmConfig<'static>>, Vec<Problem>), Problem>> {
+    let tree: &'static [u8] = Box::leak(machine(chosen)?.into_boxed_slice());
+    let blobs: &'static Blobs = Box::leak(Box::new(Blobs::new()));
+    let platform = Platform::read(tree).unwrap();
+    Some(
+        config::read(&platform, &|range| blobs.at(range), &host())
+            .map(|config| (config.vms, config.warnings)),
+    )
+}
+
+fn good(chosen: &str) -> Option<(Vec<VmConfig<'static>>, Vec<Problem>)> {
+    Some(read(chosen)?.unwrap_or_else(|problem| panic!("{problem}\n{chosen}")))
+}
+
+fn codes(problems: &[Problem]) -> Vec<&str> {
+    problems.iter().map(|problem| problem.code).collect()
+}
+
+#[test]
+fn a_domain_by_the_book_is_what_it_says() {
+    let modules = [module("ramdisk", 1, ""), module("device-tree", 2, "")].concat();
+    let Some((vms, warnings)) =
+        good(&format!("{} {}", domain("domU1", 0, &modules), domain("domU2@5", 0, "")))
+    else {
+        return;
+    };
+    assert_eq!(warnings, []);
+    let first = &vms[0];
+    assert_eq!((first.name.as_str(), first.memory, first.vcpus), ("domU1", 64 * MIB, 1));
+    assert_eq!((first.cmdline.as_str(), first.gic, first.without_uart), ("console=ttyAMA0", None, false));
+    assert_eq!((first.kernel.unwrap().len(), first.initrd.map(<[u8]>::len)), (4096, Some(4096)));
+    assert!(first.partial_tree.is_some() && first.static_memory.is_empty());
+    assert_eq!(first.place, "/chosen/domU1");
+    assert_eq!((vms[1].name.as_str(), vms[1].place.as_str()), ("domU2", "/chosen/domU2@5"));
+    assert_eq!(vms[1].kernel, first.kernel, "of the same module");
+}
+
+#[test]
+fn cells_are_inherited_unless_given() {
+    let kernel = |reg: &str| {
+        format!("k {{ compatible = \"multiboot,kernel\", \"multiboot,module\"; reg = <{reg}>; }};")
+    };
+    let domain = |cells: &str, reg: &str| {
+        format!(
+            "d {{ compatible = \"xen,domain\"; memory = <0x10000>; cpus = <1>; {cells} {} }};",
+            kernel(reg)
+        )
+    };
+    let counts = |a: u32, s: u32| format!("#address-cells = <{a}>; #size-cells = <{s}>;");
+    let fine = [
+        // The root's, which has 2 and 2.
+        (String::new(), domain("", "0 0x50000000 0 0x1000")),
+        // Those of /chosen.
+        (counts(1, 1), domain("", "0x50000000 0x1000")),
+        // Its own, as in Xen's example, whatever /chosen has.
+        (counts(1, 1), domain(&counts(2, 1), "0 0x50000000 0x1000")),
+        (String::new(), domain(&counts(1, 1), "0x50000000 0x1000")),
+        // One given, one inherited.
+        (String::new(), domain("#size-cells = <1>;", "0 0x50000000 0x1000")),
+        ("#address-cells = <1>;".into(), domain("", "0x50000000 0 0x1000")),
+        // Wide ones that hold small numbers.
+        (String::new(), domain(&counts(4, 3), "0 0 0 0x50000000 0 0 0x1000")),
+    ];
+    for (chosen, node) in fine {
+        let Some((vms, _)) = good(&format!("{chosen} {node}")) else { return };
+        assert_eq!(vms[0].kernel.unwrap().len(), 4096, "{chosen} {node}");
+    }
+    let bad = [
+        ("E0221", "12 bytes long", domain("", "0 0x50000000 0x1000")),
+        ("E0221", "4 bytes long", domain("", "0x50000000")),
+        ("E0221", "32 bytes long", domain("", "0 0x50000000 0 0x1000 0 0x51000000 0 0x1000")),
+        (
+            "E0221",
+            "1 cells of address and 1 of size, 8 bytes",
+            domain(&counts(1, 1), "0 0x50000000 0 0x1000"),
+        ),
+        ("E0221", "no bytes at 0x50000000", domain("", "0 0x50000000 0 0")),
+        ("E0221", "end beyond 2^64", domain("", "0xffffffff 0xfffff000 0 0x2000")),
+        ("E0221", "more than 64 bits", domain(&counts(3, 1), "1 0 0x50000000 0x1000")),
+        ("E0220", "#address-cells: 0", domain("#address-cells = <0>;", "0 0x1000")),
+        ("E0220", "#size-cells: 5", domain("#size-cells = <5>;", "0 0x1000")),
+        ("E0220", "#size-cells: 8 bytes long", domain("#size-cells = <1 2>;", "0 0x1000")),
+        ("E0202", "0x90000000..0x90001000", domain("", "0 0x90000000 0 0x1000")),
+        ("E0202", "0x7ffff000..0x80001000", domain("", "0 0x7ffff000 0 0x2000")),
+    ];
+    for (code, part, node) in bad {
+        let problem = read(&node).unwrap().err().unwrap_or_else(|| panic!("accepted {node}"));
+        assert_eq!(problem.code, code, "{problem}\n{node}");
+        assert!(problem.to_string().contains(part), "{problem}\n{node}");
+    }
+}
+
+/// Each property and node by itself: what it leads to, by its code and a part of what is said.
+#[test]
+fn each_bad_property_is_named() {
+    let d = |rest: &str| domain("d", 0, rest);
+    let bare =
+        |rest: &str| format!("d {{ compatible = \"xen,domain\"; {rest} {} }};", module("kernel", 0, ""));
+    let only = |modules: &str| {
+        format!("d {{ compatible = \"xen,domain\"; memory = <0x10000>; cpus = <1>; vpl011; {modules} }};")
+    };
+    let sized = |memory: &str, cpus: &str| bare(&format!("memory = {memory}; cpus = {cpus};"));
+    let cases: Vec<(&str, &str, String)> = vec![
+        // memory and cpus
+        ("E0209", "/chosen/d memory: missing", bare("cpus = <1>;")),
+        ("E0209", "/chosen/d cpus: missing", bare("memory = <0x10000>;")),
+        ("E0208", "/chosen/d memory: 12 bytes long. Give KiB", sized("<1 2 3>", "<1>")),
+        ("E0208", "/chosen/d memory: 0 bytes long", bare("memory; cpus = <1>;")),
+        ("E0208", "more than there can be", sized("<0xffffffff 0>", "<1>")),
+        ("E0208", "/chosen/d cpus: 2 bytes long", sized("<0x10000>", "[00 01]")),
+        ("E0304", "/chosen/d memory: 0 bytes is too little", sized("<0 0>", "<1>")),
+        ("E0303", "/chosen/d memory", sized("<0x10001>", "<1>")),
+        ("E0305", "/chosen/d memory: 1024G", sized("<0 0x40000000>", "<1>")),
+        ("E0306", "/chosen/d vcpus: 0", sized("<0x10000>", "<0>")),
+        ("E0306", "/chosen/d vcpus: 65", sized("<0x10000>", "<65>")),
+        ("E0306", "vcpus: 65535", sized("<0x10000>", "<0x10001>")),
+        ("E0306", "8 with GICv2", d("mezzanine,gic-version = <2>;").replace("cpus = <1>", "cpus = <9>")),
+        ("E0208", "2 and 3 are known", d("mezzanine,gic-version = <4>;")),
+        // Names
+        (
+            "E0302",
+            "\"d\" is the name of another VM too",
+            format!("{} {}", domain("d@1", 0, ""), domain("d@2", 0, "")),
+        ),
+        ("E0301", "is no name for a VM", domain("a.b", 0, "")),
+        // What nobody knows, and where it belongs
+        ("E0207", "Did you mean \"cpus\"?", d("cpu = <1>;")),
+        ("E0207", "Did you mean \"memory\"?", d("memroy = <1>;")),
+        ("E0207", "Did you mean \"direct-map\"?", d("directmap;")),
+        ("E0207", "Known are: compatible", d("zzz;")),
+        ("E0207", "A command line belongs to the kernel's node", d("bootargs = \"x\";")),
+        ("E0207", "Did you mean \"bootargs\"?", only(&module("kernel", 0, "bootarg = \"x\";"))),
+        ("E0207", "property \"bootargs\" is not known", d(&module("ramdisk", 1, "bootargs = \"x\";"))),
+        // Modules
+        ("E0209", "/chosen/d: no kernel", only("")),
+        ("E0209", "/chosen/d: no kernel", only(&module("ramdisk", 1, ""))),
+        ("E0208", "a second one of its kind", d(&module("kernel", 3, ""))),
+        (
+            "E0208",
+            "a second one of its kind",
+            d(&[module("ramdisk", 1, ""), module("ramdisk", 17, "")].concat()),
+        ),
+        (
+            "E0208",
+            "a second one of its kind",
+            d(&[module("device-tree", 2, ""), module("device-tree", 18, "")].concat()),
+        ),
+        ("E0208", "/chosen/d/m compatible: a node of no known kind", d("m { };")),
+        ("E0208", "no known kind", d("m { compatible = \"multiboot,module\"; };")),
+        ("E0208", "no known kind", d("m { compatible = \"multiboot,ramdisk\"; };")),
+        (
+            "E0208",
+            "no known kind",
+            d("m { compatible = \"multiboot,kernel\", \"multiboot,ramdisk\", \"multiboot,module\"; };"),
+        ),
+        ("E0208", "no known kind", d("m { compatible = \"xen,xsm-policy\", \"multiboot,module\"; };")),
+        (
+            "E0209",
+            "/chosen/d/k reg: missing",
+            only("k { compatible = \"multiboot,kernel\", \"multiboot,module\"; };"),
+        ),
+        (
+            "E0222",
+            "only Xen started by UEFI",
+            only(
+                "k { compatible = \"multiboot,kernel\", \"multiboot,module\"; xen,uefi-binary = \"Image\"; };",
+            ),
+        ),
+        (
+            "E0208",
+            "bootargs: no text, or more than one",
+            only(&module("kernel", 0, "bootargs = \"a\", \"b\";")),
+        ),
+        ("E0208", "bootargs: no text", only(&module("kernel", 0, "bootargs = [ff 00];"))),
+        (
+            "E0307",
+            "/chosen/d/m0 bootargs: 2100 bytes long",
+            only(&module("kernel", 0, &format!("bootargs = \"{}\";", "x".repeat(2100)))),
+        ),
+        (
+            "E0223",
+            "m0 reg: 0x50000000..0x50001000 overlaps 0x50000800..0x50001800, /chosen/d/r",
+            d(&module("ramdisk", 0, "").replace("m0", "r").replace("0x50000000", "0x50000800")),
+        ),
+        ("E0223", "/chosen/d/m0", d(&module("ramdisk", 0, "").replace("m0", "r"))),
+        (
+            "E0223",
+            "overlaps",
+            format!("{} {}", d(""), domain("e", 0, "").replace("0x50000000", "0x4ffff800")),
+        ),
+        (
+            "E0402",
+            "/chosen/d kernel: no arm64 Linux Image: it looks like a newc cpio archive",
+            d("").replace("0x50000000", "0x50100000"),
+        ),
+        // Static memory
+        (
+            "E0231",
+            "there without #xen,static-mem-size-cells",
+            d("#xen,static-mem-address-cells = <1>; xen,static-mem = <0x60000000 0x4000000>;"),
+        ),
+        (
+            "E0231",
+            "there without #xen,static-mem-address-cells",
+            d("#xen,static-mem-size-cells = <1>; xen,static-mem = <0x60000000 0x4000000>;"),
+        ),
+        (
+            "E0220",
+            "#xen,static-mem-size-cells: 0",
+            d("#xen,static-mem-address-cells = <1>; #xen,static-mem-size-cells = <0>;"),
+        ),
+        (
+            "E0231",
+            "8 bytes long. Give 1 to 32 ranges in whole pages of 4K, each 2 cells of address and 2 of size",
+            d("xen,static-mem = <0x60000000 0x4000000>;"),
+        ),
+        ("E0231", "0 bytes long", d("xen,static-mem;")),
+        ("E0231", "not in whole pages", d("xen,static-mem = <0 0x60000800 0 0x4000000>;")),
+        ("E0231", "an empty range at 0x60000000", d("xen,static-mem = <0 0x60000000 0 0>;")),
+        ("E0231", "beyond 2^64", d("xen,static-mem = <0xffffffff 0xf0000000 0 0x20000000>;")),
+        (
+            "E0231",
+            "528 bytes long",
+            d(&format!("xen,static-mem = <{}>;", "0 0x60000000 0 0x1000 ".repeat(33))),
+        ),
+        ("E0230", "32M in all, and memory says 64M", d("xen,static-mem = <0 0x60000000 0 0x2000000>;")),
+        (
+            "E0232",
+            "overlaps 0x60000000..0x62000000 of /chosen/d",
+            d("xen,static-mem = <0 0x60000000 0 0x2000000 0 0x61000000 0 0x2000000>;"),
+        ),
+        (
+            "E0232",
+            "0x80000000..0x84000000 is not all within one bank of RAM",
+            d("xen,static-mem = <0 0x80000000 0 0x4000000>;"),
+        ),
+        ("E0232", "reserved for the firmware", d("xen,static-mem = <0 0x7c000000 0 0x4000000>;")),
+        (
+            "E0232",
+            "overlaps 0x50000000..0x50001000, which is /chosen/d/m0",
+            d("xen,static-mem = <0 0x4f000000 0 0x4000000>;"),
+        ),
+        (
+            "E0232",
+            "of /chosen/d",
+            format!(
+                "{} {}",
+                d("xen,static-mem = <0 0x60000000 0 0x4000000>;"),
+                domain("e", 3, "xen,static-mem = <0 0x62000000 0 0x4000000>;")
+            ),
+        ),
+        // What only Xen can give
+        ("E0224", "/chosen/d direct-map: a guest's RAM is at 0x40000000", d("direct-map;")),
+        ("E0224", "/chosen/d passthrough: no devices", d("passthrough = \"enabled\";")),
+        ("E0224", "xen,passthrough", d("xen,passthrough;")),
+        ("E0224", "vpci", d("vpci;")),
+        ("E0224", "sve", d("sve;")),
+        ("E0224", "Take it out, or give <0>", d("sve = <128>;")),
+        ("E0208", "sve: 3 bytes long", d("sve = [00 00 01];")),
+        ("E0224", "llc-colors", d("llc-colors = \"0-3\";")),
+        ("E0224", "xen,enhanced: there are no Xen hypercalls", d("xen,enhanced;")),
+        ("E0224", "give \"disabled\"", d("xen,enhanced = \"no-xenstore\";")),
+        ("E0224", "capabilities: no VM rules over others", d("capabilities = <2>;")),
+        ("E0224", "trap-unmapped-accesses", d("trap-unmapped-accesses = <0>;")),
+        ("E0224", "xen,sci_type", d("xen,sci_type = \"scmi_smc\";")),
+        ("E0224", "v8r_el1_msa", d("v8r_el1_msa = \"mpu\";")),
+        ("E0224", "xen,shared-mem", d("xen,shared-mem = <0 0>;")),
+        ("E0208", "nr_spis: 0 bytes long", d("nr_spis;")),
+        (
+            "E0225",
+            "/chosen/d/ec: there are no Xen event channels",
+            d("ec { compatible = \"xen,evtchn-v1\"; };"),
+        ),
+        ("E0225", "VMs share no memory", d("shm { compatible = \"xen,domain-shared-memory-v1\"; };")),
+        ("E0207", "hard-affinity", d("vcpu0 { compatible = \"xen,vcpu\"; id = <0>; affinity = \"0\"; };")),
+        // Dom0
+        (
+            "E0226",
+            "/chosen dom0: Xen's Dom0",
+            format!(
+                "{} dom0 {{ compatible = \"xen,linux-zimage\", \"xen,multiboot-module\"; reg = <0 0x52000000 0 0x1000>; }};",
+                d("")
+            ),
+        ),
+        (
+            "E0226",
+            "ImageBuilder: DOM0_KERNEL",
+            format!("xen,dom0-bootargs = \"x\"; {} {}", d(""), module("kernel", 3, "")),
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (code, part, chosen) in cases {
+        let Some(result) = read(&chosen) else { return };
+        let said = result.err().map(|problem| problem.to_string()).unwrap_or_default();
+        if !(said.starts_with(code) && said.contains(part)) {
+            wrong.push(format!("{code} {part:?} of\n{chosen}\nsays {said:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_has_no_meaning_here_is_taken_with_a_warning() {
+    let silent = "passthrough = \"disabled\"; sve = <0>; xen,enhanced = \"disabled\"; capabilities = <0>;
+        trap-unmapped-accesses = <1>; xen,sci_type = \"none\"; v8r_el1_msa = \"mmu\"; nr_spis = <64>; status = \"okay\";";
+    let Some((_, warnings)) = good(&domain("d", 0, silent)) else { return };
+    assert_eq!(warnings, []);
+    let said = "nr_spis = <96>; domain-cpupool = <1>; xen,domain-p2m-mem-mb = <8>; max_grant_version = <1>;
+        max_grant_frames = <64>; max_maptrack_frames = <1024>; vcpu0 { compatible = \"xen,vcpu\"; id = <0>; hard-affinity = \"0\"; };";
+    let (vms, warnings) = good(&domain("d", 0, said)).unwrap();
+    assert_eq!((vms.len(), codes(&warnings)), (1, vec!["E0228"; 7]));
+    let around =
+        "xen,xen-bootargs = \"console=dtuart\"; xen,dom0-bootargs = \"x\"; xen,static-heap = <0 0 0 0>;
+        pool { compatible = \"xen,cpupool\"; };";
+    let (_, warnings) = good(&format!("{around} {}", domain("d", 0, ""))).unwrap();
+    assert_eq!(codes(&warnings), vec!["E0229"; 4]);
+    let (vms, warnings) =
+        good(&format!("{} {}", domain("d", 0, ""), domain("e", 3, "status = \"disabled\";"))).unwrap();
+    assert_eq!((vms.len(), codes(&warnings)), (1, vec!["E0229"]));
+    let (vms, warnings) = good(&domain("d", 0, "").replace("vpl011;", "vpl011 = <0>;")).unwrap();
+    assert_eq!((vms[0].without_uart, codes(&warnings)), (false, vec!["E0228"]));
+    let (vms, warnings) = good(&domain("d", 0, "").replace("vpl011;", "")).unwrap();
+    assert_eq!((vms[0].without_uart, codes(&warnings)), (true, vec!["E0308"]));
+}
+
+#[test]
+fn a_plain_kernel_beside_domains_is_a_vm_too() {
+    let chosen = format!("{} {}", domain("d", 0, ""), module("kernel", 3, ""));
+    let Some((vms, warnings)) = good(&chosen) else { return };
+    let facts: Vec<_> = vms.iter().map(|vm| (vm.name.as_str(), vm.memory)).collect();
+    assert_eq!(facts, [("d", 64 * MIB), ("vm1", 836 * MIB)]);
+    assert_eq!(codes(&warnings), ["E0229"]);
+    let over = format!("{} {}", domain("d", 0, ""), module("kernel", 0, ""));
+    assert_eq!(read(&over).unwrap().unwrap_err().code, "E0223");
+}
+
+#[test]
+fn options_are_ours_unless_xen_has_its_own() {
+    let with = |chosen: &str| {
+        read(&format!("{chosen} {}", domain("d", 0, ""))).map(|r| r.map(|_| ()).map_err(|p| p.code))
+    };
+    let Some(plain) = with("bootargs = \"root=/dev/sda2\";") else { return };
+    assert_eq!(plain, Err("E0215"));
+    assert_eq!(with("bootargs = \"root=/dev/sda2\"; xen,xen-bootargs = \"sched=null\";").unwrap(), Ok(()));
+    let own = |value: &str| {
+        with(&format!(
+            "xen,xen-bootargs = \"sched=null\"; bootargs = \"quiet\"; mezzanine,bootargs = \"{value}\";"
+        ))
+    };
+    assert_eq!(own("loglevel=debug").unwrap(), Ok(()));
+    assert_eq!(own("loglevel=loud").unwrap(), Err("E0216"));
+}
+
+#[test]
+fn many_modules_are_fine_and_too_many_are_named() {
+    let domains: String = (0..17u64)
+        .map(|n| {
+            domain(&format!("d{n}"), 16 * n + 4, &module("ramdisk", 16 * n + 1, ""))
+                .replace("0x10000>", "0x2000>")
+        })
+        .collect();
+    let Some((vms, _)) = good(&domains) else { return };
+    assert_eq!(vms.iter().filter(|vm| vm.initrd.is_some()).count(), 17, "34 modules");
+    let plain: String = (0..33).map(|n| module("kernel", n, "")).collect();
+    let problem = Platform::read(&machine(&plain).unwrap()).err().unwrap();
+    assert_eq!(
+        problem.to_string(),
+        "E0108 boot modules: more than 32 entries. Mezzanine keeps account of 32 at most."
+    );
+    let crowd: String =
+        (0..129).map(|n| domain(&format!("d{n}"), 0, "").replace("0x10000>", "0x1000>")).collect();
+    assert_eq!(
+        read(&crowd).unwrap().unwrap_err().to_string(),
+        "E0227 /chosen d128: more than 128 VMs. Fewer are read."
+    );
+}
+
+#[test]
+fn chosen_ram_is_set_aside_before_anybody_takes_any() {
+    let nodes = "xen,static-mem = <0 0x60000000 0 0x1000000 0 0x68000000 0 0x3000000>;";
+    let Some((vms, warnings)) = good(&domain("d", 0, nodes)) else { return };
+    assert_eq!(warnings, []);
+    let range = |start, size| HostRange::new(HostPhysAddr::at(start), size).unwrap();
+    let pieces = [range(0x6000_0000, 0x100_0000), range(0x6800_0000, 0x300_0000)];
+    assert_eq!(vms[0].static_memory, pieces);
+    let older = "#xen,static-mem-address-cells = <1>; #xen,static-mem-size-cells = <1>; xen,static-mem = <0x60000000 0x4000000>;";
+    let (vms_by_own_cells, _) = good(&domain("d", 0, older)).unwrap();
+    assert_eq!(vms_by_own_cells[0].static_memory, [range(0x6000_0000, 0x400_0000)]);
+
+    let mut memory = Memory::new();
+    memory.add(range(0x5800_0000, 0x2000_0000));
+    config::set_aside(&vms, &mut memory).unwrap();
+    assert_eq!(memory.free(), 0x2000_0000 - 0x400_0000);
+    assert_eq!(memory.take_kept(pieces[1]), Some(pieces[1]));
+    assert_eq!(memory.take_kept(pieces[1]), None, "once");
+    let problem = config::set_aside(&vms, &mut memory).unwrap_err().to_string();
+    assert!(
+        problem.starts_with("E0232 /chosen/d xen,static-mem: 0x60000000..0x61000000 is not all free RAM."),
+        "{problem}"
+    );
+}
+
+#[test]
+fn a_whole_tree_is_checked_without_its_files() {
+    let modules = [module("ramdisk", 1, ""), module("device-tree", 2, "")].concat();
+    let Some(tree) = machine(&domain("d", 0, &modules)) else { return };
+    assert_eq!(check_tree(&tree, None), Ok(vec![]));
+    let code = |chosen: &str, host: Option<&HostFacts>| {
+        check_tree(&machine(chosen).unwrap(), host).err().map(|problem| problem.code)
+    };
+    assert_eq!(code(&domain("d", 0, "direct-map;"), None), Some("E0224"));
+    assert_eq!(code(&domain("d", 0, "").replace("0x10000>", "0x200000>"), None), Some("E0305"));
+    let small = HostFacts { memory: 32 * MIB, ..host() };
+    assert_eq!(code(&domain("d", 0, ""), Some(&small)), Some("E0305"));
+    assert_eq!(code(&module("kernel", 3, ""), None), None);
+    assert_eq!(code("bootargs = \"nosuch=1\";", None), Some("E0215"));
+    assert_eq!(code("", None), Some("E0201"));
+    assert_eq!(code("linux,initrd-start = <0x48000000>; linux,initrd-end = <0x48001000>;", None), None);
+    assert_eq!(check_tree(b"", None).unwrap_err().code, "E0101");
+}
+
+#[test]
+fn a_property_that_is_there_twice_is_named() {
+    let Some(tree) = machine(&domain("d", 0, "max_grant_frames = <1>; max_grant_version = <1>;")) else {
+        return;
+    };
+    // Only by hand: dtc makes no such tree. The name of one property becomes that of the other.
+    let strings = tree.windows(17).position(|w| w == b"max_grant_frames\0").unwrap();
+    let other = tree.windows(18).position(|w| w == b"max_grant_version\0").unwrap();
+    let start = u32::from_be_bytes(tree[12..16].try_into().unwrap()) as usize;
+    let (from, to) = (((strings - start) as u32).to_be_bytes(), ((other - start) as u32).to_be_bytes());
+    let mut bad = tree.clone();
+    let at = bad.windows(8).position(|w| w[..4] == [0, 0, 0, 4] && w[4..] == from).unwrap();
+    bad[at + 4..at + 8].copy_from_slice(&to);
+    let problem = check_tree(&bad, None).unwrap_err().to_string();
+    assert_eq!(problem, "E0208 /chosen/d max_grant_version: there twice. Give it once.");
+}
+
+#[test]
+fn no_damage_to_a_machine_with_domains_panics() {
+    let nodes = "xen,static-mem = <0 0x60000000 0 0x4000000>; max_grant_frames = <1>;";
+    let Some(tree) = machine(&domain("d", 0, &format!("{nodes} {}", module("ramdisk", 1, "")))) else {
+        return;
+    };
+    let blobs = Blobs::new();
+    let mut state = 0x1234_5678_9abc_def1u64;
+    let mut random = move |n: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % n
+    };
+    let mut seen = std::collections::BTreeMap::new();
+    for _ in 0..6000 {
+        let mut bad = tree.clone();
+        for _ in 0..1 + random(3) {
+            let at = random(bad.len());
+            bad[at] = if random(2) == 0 { bad[at] ^ 1 << random(8) } else { random(12) as u8 };
+        }
+        let _ = check_tree(&bad, None);
+        let Ok(platform) = Platform::read(&bad) else { continue };
+        let code = match config::read(&platform, &|range| blobs.at(range), &host()) {
+            Ok(_) => "fine",
+            Err(problem) => problem.code,
+        };
+        *seen.entry(code).or_insert(0) += 1;
+    }
+    assert!(seen.len() > 8, "{seen:?}");
+}
