@@ -50,7 +50,8 @@ fn domain(name: &str, n: u64, rest: &str) -> String {
     )
 }
 
-/// What lies in the memory of the machine: a kernel of 4096 bytes wherever one asks, an archive at odd places.
+/// What lies in the memory of the machine: at the first place of sixteen a kernel, then an archive, a partial tree,
+/// and further kernels.
 struct Blobs {
     kernel: Vec<u8>,
     archive: Vec<u8>,
@@ -77,8 +78,11 @@ impl Blobs {
     }
 }
 
-/// What is read of a machine, as text: one line for each VM, then one for each warning; or the problem.
-fn read(chosen: &str) -> Option<Result<(Vec<VmConfig<'static>>, Vec<Problem>), Problem>> {
+/// VMs and warnings.
+type Outcome = (Vec<VmConfig<'static>>, Vec<Problem>);
+
+/// What is read of a machine with this in `/chosen`; `None` where there is no `dtc`.
+fn read(chosen: &str) -> Option<Result<Outcome, Problem>> {
     let tree: &'static [u8] = Box::leak(machine(chosen)?.into_boxed_slice());
     let blobs: &'static Blobs = Box::leak(Box::new(Blobs::new()));
     let platform = Platform::read(tree).unwrap();
@@ -88,7 +92,7 @@ fn read(chosen: &str) -> Option<Result<(Vec<VmConfig<'static>>, Vec<Problem>), P
     )
 }
 
-fn good(chosen: &str) -> Option<(Vec<VmConfig<'static>>, Vec<Problem>)> {
+fn good(chosen: &str) -> Option<Outcome> {
     Some(read(chosen)?.unwrap_or_else(|problem| panic!("{problem}\n{chosen}")))
 }
 
@@ -497,6 +501,22 @@ fn a_whole_tree_is_checked_without_its_files() {
     assert_eq!(code("", None), Some("E0201"));
     assert_eq!(code("linux,initrd-start = <0x48000000>; linux,initrd-end = <0x48001000>;", None), None);
     assert_eq!(check_tree(b"", None).unwrap_err().code, "E0101");
+}
+
+#[test]
+fn the_examples_in_the_docs_are_right() {
+    let docs = include_str!("../../../docs/config-tree.md");
+    let example = |begin: &str, end: &str| {
+        let after = docs.split("## Dom0less nodes").nth(1).and_then(|rest| rest.split(begin).nth(1));
+        after.and_then(|rest| rest.split(end).next()).unwrap()
+    };
+    let Some(tree) = machine(example("\nchosen {\n", "\n};\n```")) else { return };
+    assert_eq!(codes(&check_tree(&tree, None).unwrap()), ["E0229"], "for xen,xen-bootargs");
+    let partial = compiled(example("/dts-v1/;\n/ {\n", "\n};\n```")).unwrap();
+    let vm = VmConfig { partial_tree: Some(&partial), ..VmConfig::named("alpha") };
+    let mut warnings = Vec::new();
+    assert!(vm.partial(&mut warnings).unwrap().is_some());
+    assert_eq!(warnings, []);
 }
 
 #[test]

@@ -122,6 +122,7 @@ fn what_a_partial_tree_may_not_have_is_named() {
         ("E0245", "RAM, or beyond it", "u { reg = <0 0x40000000 0 4>; };".into()),
         ("E0245", "no devices are assigned", "u { reg = <0 0x10000000 0 0x1000>; };".into()),
         ("E0245", "PL031", "b { #address-cells = <1>; #size-cells = <1>; ranges = <0 0 0x9010000 0x1000>; u { reg = <0 4>; }; };".into()),
+        ("E0245", "0x9010000: PL031", "b { #address-cells = <1>; #size-cells = <1>; ranges = <0 0 0x9010000 0x1000>; u { reg = <0x5000 4 0 4>; }; };".into()),
         ("E0245", "m device_type: memory or a CPU, and the guest has its own", "m { device_type = \"memory\"; };".into()),
         ("E0245", "c device_type: memory or a CPU", "c { device_type = \"cpu\"; };".into()),
         // Interrupts, devices.
