@@ -2,7 +2,7 @@
 //!
 //! Everything that can fail does so here, before the VM is part of the world.
 
-use crate::addr::{Address, BLOCK_2M, GuestPhysAddr, GuestRange, HostRange};
+use crate::addr::{Address, BLOCK_2M, GuestPhysAddr, GuestRange, HostPhysAddr, HostRange, PAGE_SIZE};
 use crate::config::VmConfig;
 use crate::fdt::guest::{GuestMachine, write};
 use crate::guest::{Layout, load};
@@ -48,16 +48,12 @@ pub struct Made {
 /// What the machine has for guests: the same for all VMs.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// List registers.
-    pub lists: u8,
-    /// Priority bits of a guest's GIC.
-    pub priority_bits: u8,
+    /// What stands behind guests' interrupt controllers.
+    pub vgic: VgicHost,
     /// Bits of a physical address.
     pub pa_bits: u8,
     /// 16-bit VMIDs.
     pub vmid16: bool,
-    /// GIC versions that guests can be shown, the one that they get unasked first.
-    pub gics: &'static [GicVersion],
     /// ID registers that all CPUs have in common.
     pub ids: [u64; 64],
     /// MIDR_EL1.
@@ -68,6 +64,51 @@ pub struct Host {
     pub wall_clock: u64,
     /// When the clock was read.
     pub boot: Ticks,
+}
+
+/// What the machine has for guests' interrupt controllers.
+#[derive(Clone, Copy, Debug)]
+pub struct VgicHost {
+    /// The machine's own GIC.
+    pub version: GicVersion,
+    /// List registers; 0 without the Virtualization Extensions.
+    pub lists: u8,
+    /// Priority bits of a guest's GIC.
+    pub priority_bits: u8,
+    /// GICV: the CPU interface that a GICv2 has for guests.
+    pub gicv: Option<HostPhysAddr>,
+    /// Nothing of it is to be used: `mezzanine.vgic=emulated`.
+    pub emulated: bool,
+}
+
+/// Who is the CPU interface of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interface {
+    /// The hardware's, by system registers.
+    Registers,
+    /// The hardware's, by this page in place of the guest's GICC.
+    Gicv(HostPhysAddr),
+    /// The vGIC: every access traps.
+    Emulated,
+}
+
+/// List registers of an emulated interface, as many as any hardware has.
+const EMULATED_LISTS: u8 = 16;
+/// Priority bits of one, as many as list registers in hardware have.
+const EMULATED_PRIORITY_BITS: u8 = 5;
+
+impl VgicHost {
+    /// What a guest with this GIC has; `None` where the architecture has no way: without a GICv3, ICC_*_EL1 are
+    /// UNDEFINED at EL1 and do not trap.
+    fn interface(&self, gic: GicVersion) -> Option<Interface> {
+        match (self.version, gic) {
+            (GicVersion::V2, GicVersion::V3) => None,
+            _ if self.emulated || self.lists == 0 => Some(Interface::Emulated),
+            (GicVersion::V3, GicVersion::V3) => Some(Interface::Registers),
+            (GicVersion::V2, GicVersion::V2) => Some(self.gicv.map_or(Interface::Emulated, Interface::Gicv)),
+            (GicVersion::V3, GicVersion::V2) => Some(Interface::Emulated),
+        }
+    }
 }
 
 /// Makes VMs out of the machine's memory.
@@ -97,19 +138,18 @@ impl<'a, M: Machine> Maker<'a, M> {
     pub fn make(&mut self, config: &VmConfig<'_>) -> Result<Made, Problem> {
         let id = VmId(self.made);
         let begun = self.machine.now();
-        let unasked = self.host.gics.first().copied().unwrap_or(GicVersion::V3);
-        let gic = config.gic.unwrap_or(unasked);
-        if !self.host.gics.contains(&gic) {
-            return Err(
-                problem!("E0323", ("vm.{} gic", config.name); ("this host cannot show a GICv2 yet"); ("Use gic = 3")),
-            );
-        }
+        let gic = config.gic.unwrap_or(self.host.vgic.version);
+        let Some(interface) = self.host.vgic.interface(gic) else {
+            return Err(problem!("E0323", ("{} gic", config.place);
+                ("a GICv3, and this machine has a GICv2: its CPUs have no registers for it");
+                ("Use gic = 2, or a machine with a GICv3")));
+        };
         let ram = self.memory_for(config)?;
         let layout = Layout::plan(config, ram.range())?;
         for (_, chunk) in ram.chunks() {
             self.machine.scrub(chunk);
         }
-        let stage2 = self.translation(config, &ram)?;
+        let stage2 = self.translation(config, &ram, interface)?;
         let mpidrs: Vec<u64> = (0..config.vcpus).map(|n| map::mpidr(n, gic)).collect();
         let seed = self.seed();
         let tree = write(&GuestMachine {
@@ -136,12 +176,14 @@ impl<'a, M: Machine> Maker<'a, M> {
         }
         let vcpus =
             mpidrs.iter().enumerate().map(|(n, mpidr)| self.vcpu(id, n as u16, *mpidr, &stage2)).collect();
+        let emulated = interface == Interface::Emulated;
         let vgic = Vgic::new(VgicConfig {
             version: gic,
             mpidrs,
             spis: SPIS,
-            lists: self.host.lists,
-            priority_bits: self.host.priority_bits,
+            lists: if emulated { EMULATED_LISTS } else { self.host.vgic.lists },
+            priority_bits: if emulated { EMULATED_PRIORITY_BITS } else { self.host.vgic.priority_bits },
+            emulated,
         });
         let (bus, uart) = self.devices(config)?;
         let ids = IdRegs::new(
@@ -195,7 +237,12 @@ impl<'a, M: Machine> Maker<'a, M> {
         })
     }
 
-    fn translation(&mut self, config: &VmConfig<'_>, ram: &GuestRam) -> Result<Stage2, Problem> {
+    fn translation(
+        &mut self,
+        config: &VmConfig<'_>,
+        ram: &GuestRam,
+        interface: Interface,
+    ) -> Result<Stage2, Problem> {
         let no_memory = |name: &str| problem!("E0321", ("vm.{name}"); ("no memory left for its translation tables"); ("Give the machine more RAM, or the VM less"));
         let geometry = Geometry {
             ipa_bits: IPA_BITS.min(self.host.pa_bits),
@@ -213,6 +260,15 @@ impl<'a, M: Machine> Maker<'a, M> {
         for (at, chunk) in ram.chunks() {
             let flush =
                 stage2.map(at, chunk, Rights::Ram, &mut pages).map_err(|_| no_memory(&config.name))?;
+            self.machine.flush(flush);
+        }
+        if let Interface::Gicv(page) = interface {
+            // The first page alone: GICC_DIR, in the second, traps, as only the vGIC knows of interrupts that
+            // are active and in no list register.
+            let page = HostRange::between(page, HostPhysAddr::at(page.raw().wrapping_add(PAGE_SIZE)));
+            let flush = stage2
+                .map(map::GICC.start(), page, Rights::Device, &mut pages)
+                .map_err(|_| no_memory(&config.name))?;
             self.machine.flush(flush);
         }
         // An earlier owner of this VMID may have left translations behind; so may the firmware.

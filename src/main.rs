@@ -19,15 +19,15 @@ mod image {
     use buddy_system_allocator::Heap;
     use core::alloc::{GlobalAlloc, Layout};
     use core::cell::UnsafeCell;
+    use core::fmt;
     use core::sync::atomic::{AtomicBool, Ordering};
     use mezzanine::addr::{Address, BLOCK_2M, HostPhysAddr, HostRange, PAGE_SIZE};
     use mezzanine::arch::{self, setup};
     use mezzanine::board;
     use mezzanine::config::{self, HostFacts, Options, VmConfig};
     use mezzanine::console;
-    use mezzanine::create::{Host, Maker};
+    use mezzanine::create::{Host, Maker, VgicHost};
     use mezzanine::fdt::{self, CpuStatus, Gic, Platform};
-    use mezzanine::map::GicVersion;
     use mezzanine::memory::Memory;
     use mezzanine::problem;
     use mezzanine::problem::Problem;
@@ -166,13 +166,14 @@ mod image {
         banner(platform);
         // 4. The CPU's interrupt controller, timers and console.
         let mut cpu = setup::cpu(platform)?;
-        log::info!("gic: {} list registers, {} priority bits", cpu.vgic_hardware().0, cpu.vgic_hardware().1);
+        let vgic = cpu.vgic_host(platform, options.emulated_vgic);
+        log::info!("gic: {}", GicWords(&vgic));
         // 5. Memory: what is left of it.
         let mut memory = free_memory(tree, platform, &config::domain_modules(platform)?);
         log::info!("memory: {} MiB free for guests", memory.free() >> 20);
         // 6. The guests that we were given.
         let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1) as u16;
-        let facts = HostFacts { cpus, memory: for_guests(&memory), gic: default_gic() };
+        let facts = HostFacts { cpus, memory: for_guests(&memory), gic: vgic.version };
         let machine_config = config::read(platform, &|range| module_bytes(platform, tree, range), &facts)?;
         machine_config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         log::info!("config: {} VM(s)", machine_config.vms.len());
@@ -180,7 +181,7 @@ mod image {
         config::set_aside(&machine_config.vms, &mut memory)?;
         let heap = grow_heap(&mut memory, &machine_config.vms)?;
         // 8. Each VM: memory, tables, devices, kernel.
-        let host = host(&cpu, platform);
+        let host = host(vgic, platform);
         // SAFETY: what `free_memory` left is RAM that step 1 mapped, and nobody's but the maker's from here on.
         let mut maker = Maker::new(&mut cpu, unsafe { FreeRam::new(memory) }, heap, host);
         let mut made = Vec::new();
@@ -203,21 +204,24 @@ mod image {
         finish(cpu_loop.into_machine(), &world)
     }
 
-    /// The GIC of a guest that asks for none.
-    fn default_gic() -> GicVersion {
-        setup::guest_gics().first().copied().unwrap_or(GicVersion::V3)
+    /// What there is for guests' interrupt controllers, in words.
+    struct GicWords<'a>(&'a VgicHost);
+
+    impl fmt::Display for GicWords<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let VgicHost { lists, priority_bits, emulated, .. } = self.0;
+            write!(f, "{lists} list registers, {priority_bits} priority bits")?;
+            if *emulated { f.write_str("; not used, guests' CPU interfaces are emulated") } else { Ok(()) }
+        }
     }
 
     /// What the machine has for guests.
-    fn host(cpu: &arch::Cpu, platform: &Platform<'_>) -> Host {
-        let (lists, priority_bits) = cpu.vgic_hardware();
+    fn host(vgic: VgicHost, platform: &Platform<'_>) -> Host {
         let (pa_bits, vmid16) = setup::address_sizes();
         Host {
-            lists,
-            priority_bits,
+            vgic,
             pa_bits,
             vmid16,
-            gics: setup::guest_gics(),
             ids: setup::id_registers(),
             midr: setup::midr(),
             hcr: setup::guest_hcr(),

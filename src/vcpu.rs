@@ -193,6 +193,10 @@ pub struct Lists {
     pub vmcr: u64,
     /// ICH_AP0Rn_EL2 and ICH_AP1Rn_EL2: active priorities. Saved on `put` only.
     pub apr: [[u64; 4]; 2],
+    /// No hardware stands behind these: the vGIC itself is the CPU interface. They are never `loaded`.
+    pub emulated: bool,
+    /// HCR_EL2.VI and VF: what the emulated interface signals. Nothing where hardware does.
+    pub signalled: u64,
     /// PPIs whose physical interrupt is active for this vCPU's sake with no hardware entry that says so.
     pub parked: u32,
     /// PPIs whose physical interrupt the machine has to deactivate before the next entry, if the vCPU has

@@ -1,6 +1,7 @@
 //! One physical CPU behind the seam: `impl Machine`.
 
 use super::context::{self, Resident};
+use super::el2::hcr;
 use super::gic::Gic;
 use super::sys::{op, read, write};
 use super::{cache, smc, timer, uart};
@@ -101,9 +102,10 @@ impl Machine for Cpu {
                 self.resident.load(vcpu);
             }
         }
-        if self.hcr != vcpu.hcr {
-            self.hcr = vcpu.hcr;
-            HCR_EL2.set(vcpu.hcr);
+        let hcr = vcpu.hcr | vcpu.lists.signalled;
+        if self.hcr != hcr {
+            self.hcr = hcr;
+            HCR_EL2.set(hcr);
         }
         loop {
             // SAFETY: `regs` is the guest's and ours alone; all other state that the guest can reach is its
@@ -185,8 +187,14 @@ impl Machine for Cpu {
 
     fn idle(&mut self) {
         // Interrupts are masked at EL2; WFI wakes for them all the same (Arm ARM D1.6.1). Not for what list
-        // registers of a blocked vCPU still hold of what the vGIC took out meanwhile.
+        // registers of a blocked vCPU still hold of what the vGIC took out meanwhile, nor for what an emulated
+        // interface signals to it.
         let presented = self.gic.silence();
+        if self.hcr & hcr::SIGNALS != 0 {
+            self.hcr &= !hcr::SIGNALS;
+            HCR_EL2.set(self.hcr);
+            super::isb();
+        }
         op!("dsb sy");
         op!("wfi");
         self.gic.present(presented);

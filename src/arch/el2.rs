@@ -20,6 +20,8 @@ pub mod hcr {
     pub const IMO: u64 = 1 << 4;
     /// SError to EL2, virtual SError on.
     pub const AMO: u64 = 1 << 5;
+    /// A virtual FIQ (VF) or IRQ (VI) is pending: what an emulated CPU interface signals.
+    pub const SIGNALS: u64 = 1 << 6 | 1 << 7;
     /// TLB maintenance is broadcast within the inner shareable domain.
     pub const FB: u64 = 1 << 9;
     /// Barriers reach at least the inner shareable domain.

@@ -6,6 +6,7 @@ use super::sys::read;
 use super::{cpu::Cpu, el2, fault, mmu, timer, uart};
 use crate::addr::{Address, HostPhysAddr, HostRange};
 use crate::board::Board;
+use crate::create::VgicHost;
 use crate::fdt::{self, Gic, Platform};
 use crate::problem;
 use crate::problem::Problem;
@@ -207,15 +208,19 @@ fn rndr() -> Option<u64> {
 }
 
 impl Cpu {
-    /// List registers and priority bits of the vGIC hardware.
-    pub fn vgic_hardware(&self) -> (u8, u8) {
-        (self.gic.list_registers(), self.gic.priority_bits())
+    /// What there is for guests' interrupt controllers.
+    pub fn vgic_host(&self, platform: &Platform<'_>, emulated: bool) -> VgicHost {
+        VgicHost {
+            version: self.gic.version(),
+            lists: self.gic.list_registers(),
+            priority_bits: self.gic.priority_bits(),
+            gicv: match &platform.gic {
+                Gic::V2 { vcpu, .. } => vcpu.map(|range| range.start()),
+                Gic::V3 { .. } | Gic::None => None,
+            },
+            emulated,
+        }
     }
-}
-
-/// The GIC versions that guests can be shown here, the one that they get unasked first.
-pub fn guest_gics() -> &'static [crate::map::GicVersion] {
-    gic::SHOWN
 }
 
 /// What every guest's HCR_EL2 starts with.

@@ -6,7 +6,7 @@ use crate::problem;
 use crate::problem::{Hint, Problem};
 use log::LevelFilter;
 
-const KNOWN: &[&str] = &["loglevel", "console", "memory", "vcpus"];
+const KNOWN: &[&str] = &["loglevel", "console", "memory", "vcpus", "mezzanine.vgic"];
 /// In the order of [`LevelFilter`].
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
@@ -21,6 +21,8 @@ pub struct Options<'a> {
     pub memory: Option<u64>,
     /// `vcpus=`: vCPUs for each VM that comes as a plain module.
     pub vcpus: Option<u16>,
+    /// `mezzanine.vgic=emulated`: guests' CPU interfaces are emulated, whatever the GIC has for them.
+    pub emulated_vgic: bool,
 }
 
 impl<'a> Options<'a> {
@@ -43,6 +45,13 @@ impl<'a> Options<'a> {
                 "vcpus" => {
                     options.vcpus =
                         Some(value.parse().map_err(|_| bad(name, value, "a number of vCPUs, such as 2"))?);
+                }
+                "mezzanine.vgic" => {
+                    options.emulated_vgic = match value {
+                        "emulated" => true,
+                        "hardware" => false,
+                        _ => return Err(bad(name, value, "\"hardware\" or \"emulated\"")),
+                    };
                 }
                 _ => {
                     return Err(problem!("E0215", ("/chosen bootargs"); ("option \"{name}\" is not known");
@@ -108,12 +117,16 @@ mod tests {
 
     #[test]
     fn options_are_read_or_refused_with_a_hint() {
-        let options = Options::parse(" loglevel=debug memory=1G  vcpus=3 console=serial1 vcpus=4").unwrap();
+        let options = Options::parse(
+            " loglevel=debug memory=1G  vcpus=3 console=serial1 vcpus=4 mezzanine.vgic=emulated",
+        )
+        .unwrap();
         let expected = Options {
             loglevel: Some(LevelFilter::Debug),
             console: Some("serial1"),
             memory: Some(1 << 30),
             vcpus: Some(4),
+            emulated_vgic: true,
         };
         assert_eq!(options, expected);
         assert_eq!(Options::parse("").unwrap(), Options::default());
@@ -126,7 +139,15 @@ mod tests {
             text("loglevel=debgu"),
             "E0216 /chosen bootargs loglevel: \"debgu\". Did you mean \"debug\"?"
         );
-        for bad in ["memory=lots", "memory", "vcpus=-1", "vcpus=70000", "console=", "loglevel="] {
+        for bad in [
+            "memory=lots",
+            "memory",
+            "vcpus=-1",
+            "vcpus=70000",
+            "console=",
+            "loglevel=",
+            "mezzanine.vgic=soft",
+        ] {
             assert_eq!(Options::parse(bad).unwrap_err().code, "E0216", "{bad}");
         }
     }

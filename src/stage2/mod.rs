@@ -95,6 +95,8 @@ pub enum Rights {
     Ram,
     /// Read only, never execute.
     ReadOnly,
+    /// Read and write a device's registers (Device-nGnRE), never execute.
+    Device,
 }
 
 /// The Stage 2 tables of one VM.

@@ -16,6 +16,7 @@ pub(super) const ENTRIES: usize = 512;
 const VALID: u64 = 1;
 const TABLE_OR_PAGE: u64 = 1 << 1;
 const MEM_ATTR_WB: u64 = 0b1111 << 2; // Normal, write-back inner and outer
+const MEM_ATTR_DEVICE: u64 = 0b0001 << 2; // Device-nGnRE
 const S2AP_READ: u64 = 0b01 << 6;
 const S2AP_WRITE: u64 = 0b10 << 6;
 const SH_INNER: u64 = 0b11 << 8;
@@ -42,10 +43,11 @@ impl Entry {
             Entry::Leaf(to, rights) => {
                 let kind = if level == Level::L3 { TABLE_OR_PAGE | VALID } else { VALID };
                 let rights = match rights {
-                    Rights::Ram => S2AP_READ | S2AP_WRITE,
-                    Rights::ReadOnly => S2AP_READ | XN,
+                    Rights::Ram => S2AP_READ | S2AP_WRITE | MEM_ATTR_WB,
+                    Rights::ReadOnly => S2AP_READ | XN | MEM_ATTR_WB,
+                    Rights::Device => S2AP_READ | S2AP_WRITE | XN | MEM_ATTR_DEVICE,
                 };
-                to.raw() & ADDRESS | kind | rights | MEM_ATTR_WB | SH_INNER | AF
+                to.raw() & ADDRESS | kind | rights | SH_INNER | AF
             }
         }
     }
@@ -58,7 +60,12 @@ impl Entry {
         } else if level != Level::L3 && is_table_or_page {
             Entry::Table(to)
         } else {
-            Entry::Leaf(to, if raw & S2AP_WRITE != 0 { Rights::Ram } else { Rights::ReadOnly })
+            let rights = match (raw & S2AP_WRITE != 0, raw & MEM_ATTR_WB == MEM_ATTR_WB) {
+                (true, true) => Rights::Ram,
+                (true, false) => Rights::Device,
+                (false, _) => Rights::ReadOnly,
+            };
+            Entry::Leaf(to, rights)
         }
     }
 }

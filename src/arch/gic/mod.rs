@@ -1,23 +1,30 @@
 //! The machine's own interrupt controller. What guests see is [`crate::vdev::vgic`].
 //!
 //! Everything that depends on its version lies in this folder: `cpu.rs` asks for acknowledge, done, list
-//! registers and kicks, whatever stands behind them. A second version makes [`Gic`] an enum of both.
+//! registers and kicks, whatever stands behind them. Where guests' CPU interfaces are emulated
+//! ([`Lists::emulated`]) the hardware presents nothing, and lets guests have no register of its own.
 
+mod v2;
 mod v3;
 
 use crate::fdt;
+use crate::machine::{IntId, ppi};
 use crate::map::GicVersion;
 use crate::problem;
 use crate::problem::Problem;
-pub(super) use v3::Gic;
+use crate::vcpu::{Lists, Vcpu};
+use crate::vdev::vgic::lr;
 
-/// The versions that guests can be shown on this machine, the one that they get unasked first.
-pub(super) const SHOWN: &[GicVersion] = &[GicVersion::V3];
+/// One CPU's way to the GIC, whatever its version.
+pub(super) enum Gic {
+    V2(v2::Gic),
+    V3(v3::Gic),
+}
 
 /// Brings up the controller of the tree for the CPU with this affinity; the distributor with the `first`.
 ///
 /// # Errors
-/// E0132: none that we drive; E0133: it has nothing for this CPU.
+/// E0132: none that we drive; E0133: it has nothing for this CPU; E0136: its CPU interface is too old.
 ///
 /// # Safety
 /// What the tree says of it is true and mapped as device memory for good.
@@ -25,13 +32,145 @@ pub(super) unsafe fn open(gic: &fdt::Gic, affinity: u64, first: bool) -> Result<
     match gic {
         fdt::Gic::V3 { dist, redistributors, .. } => {
             // SAFETY: the caller says so.
-            unsafe { Gic::new(*dist, redistributors, affinity, first) }.ok_or_else(|| {
+            let gic = unsafe { v3::Gic::new(*dist, redistributors, affinity, first) };
+            gic.map(Gic::V3).ok_or_else(|| {
                 problem!("E0133", ("/intc reg"); ("no redistributor for CPU {affinity:#x}"); ("One GICR frame for each CPU"))
             })
         }
-        fdt::Gic::V2 { .. } | fdt::Gic::None => {
-            Err(problem!("E0132", ("/ interrupt controller"); ("no GICv3");
-            ("Mezzanine needs a GICv3 so far: on QEMU, gic-version=3")))
+        fdt::Gic::V2 { dist, cpu, hyp, .. } => {
+            // SAFETY: the caller says so.
+            let gic = unsafe { v2::Gic::new(*dist, *cpu, *hyp, first) };
+            gic.map(Gic::V2).ok_or_else(|| {
+                problem!("E0136", ("/intc reg"); ("GICC at {cpu} has no GICC_DIR"); ("A GICv2's CPU interface takes 8 KiB"))
+            })
         }
+        fdt::Gic::None => Err(problem!("E0132", ("/ interrupt controller"); ("no GIC");
+            ("Mezzanine needs a GICv2 or a GICv3 so far: on QEMU, gic-version=3"))),
+    }
+}
+
+/// Does the same with either version.
+macro_rules! either {
+    ($gic:expr, $inner:ident => $what:expr) => {
+        match $gic {
+            Gic::V3($inner) => $what,
+            Gic::V2($inner) => $what,
+        }
+    };
+}
+
+impl Gic {
+    /// The version.
+    pub(super) fn version(&self) -> GicVersion {
+        match self {
+            Self::V2(_) => GicVersion::V2,
+            Self::V3(_) => GicVersion::V3,
+        }
+    }
+
+    /// List registers that this CPU has; none without the Virtualization Extensions.
+    pub(super) fn list_registers(&self) -> u8 {
+        either!(self, gic => gic.list_registers())
+    }
+
+    /// Bits of a virtual priority.
+    pub(super) fn priority_bits(&self) -> u8 {
+        either!(self, gic => gic.priority_bits())
+    }
+
+    /// Lets a shared interrupt through, to this CPU.
+    pub(super) fn enable_spi(&self, id: IntId, mpidr: u64) {
+        match self {
+            Self::V3(gic) => gic.enable_spi(id, mpidr),
+            Self::V2(gic) => gic.enable_spi(id),
+        }
+    }
+
+    /// Acknowledges the most urgent pending interrupt.
+    #[inline(always)]
+    pub(super) fn ack(&self) -> Option<IntId> {
+        either!(self, gic => gic.ack())
+    }
+
+    /// Drops the running priority, and deactivates unless a guest will.
+    #[inline(always)]
+    pub(super) fn done(&self, id: IntId, keep_active: bool) {
+        either!(self, gic => gic.done(id, keep_active));
+    }
+
+    /// Has the CPU with this MPIDR look at its mailbox.
+    pub(super) fn kick(&self, mpidr: u64) {
+        either!(self, gic => gic.kick(mpidr));
+    }
+
+    /// Sets or clears the active state of a private interrupt: it belongs to the vCPU whose timer it is.
+    fn set_active(&self, id: IntId, active: bool) {
+        either!(self, gic => gic.set_active(id, active));
+    }
+
+    /// Writes what changed of the list registers before an entry.
+    #[inline(always)]
+    pub(super) fn load_lists(&self, lists: &mut Lists) {
+        if !lists.emulated {
+            either!(self, gic => gic.load_lists(lists));
+            lists.loaded = true;
+        }
+        if lists.hcr_dirty {
+            self.load_control(lists);
+        }
+    }
+
+    #[cold]
+    fn load_control(&self, lists: &mut Lists) {
+        lists.hcr_dirty = false;
+        let hcr = if lists.emulated { lr::HCR_TRAPS } else { lists.hcr };
+        either!(self, gic => gic.load_control(hcr));
+        // What the guest ended without the hardware: the physical interrupt may fire again.
+        let mut release = core::mem::take(&mut lists.release);
+        while release != 0 {
+            self.set_active(IntId(release.trailing_zeros()), false);
+            release &= release - 1;
+        }
+    }
+
+    /// Reads back what the guest did with the used list registers; they stay loaded in the hardware.
+    #[inline(always)]
+    pub(super) fn fold_lists(&self, lists: &mut Lists) {
+        either!(self, gic => gic.fold_lists(lists));
+        lists.loaded = false;
+    }
+
+    /// Has the hardware present nothing; returns what [`present`](Self::present) takes to undo it.
+    pub(super) fn silence(&self) -> u64 {
+        either!(self, gic => gic.silence())
+    }
+
+    /// The end of a [`silence`](Self::silence).
+    pub(super) fn present(&self, hcr: u64) {
+        either!(self, gic => gic.present(hcr));
+    }
+
+    /// Loads the whole of a vCPU's interface when it becomes resident.
+    pub(super) fn load_all(&self, vcpu: &mut Vcpu) {
+        either!(self, gic => gic.load_rest(vcpu));
+        let lists = &mut vcpu.lists;
+        lists.dirty = 1u32.wrapping_shl(self.list_registers().into()).wrapping_sub(1) as u16;
+        lists.hcr_dirty = true;
+        // A timer interrupt that is pending through hardware, or active, stays active in the GIC; one that
+        // is not must be free to fire. Before CNTV_CTL_EL0 is restored (docs/design.md, 5).
+        self.set_active(ppi::VIRTUAL_TIMER, lists.linked_active(ppi::VIRTUAL_TIMER));
+        self.load_lists(lists);
+    }
+
+    /// Takes the whole of a vCPU's interface back; the hardware then presents nothing.
+    pub(super) fn save_all(&self, vcpu: &mut Vcpu) {
+        if vcpu.lists.loaded {
+            self.fold_lists(&mut vcpu.lists);
+        }
+        if !vcpu.lists.emulated {
+            either!(self, gic => gic.save_rest(vcpu));
+        }
+        either!(self, gic => gic.load_control(0));
+        self.set_active(ppi::VIRTUAL_TIMER, false);
     }
 }

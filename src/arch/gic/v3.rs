@@ -292,22 +292,11 @@ impl Gic {
         if dirty & !1 != 0 {
             load_others(lists, dirty & !1);
         }
-        if lists.hcr_dirty {
-            self.load_control(lists);
-        }
-        lists.loaded = true;
     }
 
-    #[cold]
-    fn load_control(&self, lists: &mut Lists) {
-        lists.hcr_dirty = false;
-        write!("S3_4_C12_C11_0", lists.hcr); // ICH_HCR_EL2
-        // What the guest ended without the hardware: the physical interrupt may fire again.
-        let mut release = core::mem::take(&mut lists.release);
-        while release != 0 {
-            self.set_active(IntId(release.trailing_zeros()), false);
-            release &= release - 1;
-        }
+    /// ICH_HCR_EL2.
+    pub(crate) fn load_control(&self, hcr: u64) {
+        write!("S3_4_C12_C11_0", hcr);
     }
 
     /// Reads back what the guest did with the used list registers; they stay loaded in the hardware.
@@ -327,7 +316,6 @@ impl Gic {
             write!("S3_4_C12_C11_0", 0);
             lists.hcr_dirty = true;
         }
-        lists.loaded = false;
     }
 
     /// Has the hardware present nothing; returns what [`present`](Self::present) takes to undo it.
@@ -343,11 +331,16 @@ impl Gic {
         write!("S3_4_C12_C11_0", hcr);
     }
 
-    /// Loads the whole of a vCPU's interface when it becomes resident.
-    pub(crate) fn load_all(&self, vcpu: &mut Vcpu) {
-        let lists = &mut vcpu.lists;
+    /// Loads what [`load_lists`](Self::load_lists) does not.
+    pub(crate) fn load_rest(&self, vcpu: &Vcpu) {
+        let lists = &vcpu.lists;
         // Where a GIC lets EL1 turn its system registers off, another guest may have.
         write!("S3_0_C12_C12_5", 7); // ICC_SRE_EL1
+        // ICC_SRE_EL1 is not EL1's (Enable) where no other register of the interface is.
+        write!("ICC_SRE_EL2", if lists.emulated { 7 } else { 0xf });
+        if lists.emulated {
+            return;
+        }
         write!("S3_4_C12_C11_7", lists.vmcr);
         let [ap0, ap1] = &lists.apr;
         write!("S3_4_C12_C8_0", ap0[0]); // ICH_AP0R0_EL2
@@ -362,21 +355,11 @@ impl Gic {
             write!("S3_4_C12_C9_2", ap1[2]);
             write!("S3_4_C12_C9_3", ap1[3]);
         }
-        lists.dirty = ((1u32 << self.lists) - 1) as u16;
-        lists.hcr_dirty = true;
-        // A timer interrupt that is pending through hardware, or active, stays active in the GIC; one that
-        // is not must be free to fire. Before CNTV_CTL_EL0 is restored (DESIGN 5).
-        self.set_active(ppi::VIRTUAL_TIMER, lists.linked_active(ppi::VIRTUAL_TIMER));
-        self.load_lists(lists);
     }
 
-    /// Takes the whole of a vCPU's interface back; the hardware then presents nothing.
-    pub(crate) fn save_all(&self, vcpu: &mut Vcpu) {
-        let lists = &mut vcpu.lists;
-        if lists.loaded {
-            self.fold_lists(lists);
-        }
-        let [ap0, ap1] = &mut lists.apr;
+    /// Takes back what [`fold_lists`](Self::fold_lists) does not.
+    pub(crate) fn save_rest(&self, vcpu: &mut Vcpu) {
+        let [ap0, ap1] = &mut vcpu.lists.apr;
         ap0[0] = read!("S3_4_C12_C8_0");
         ap1[0] = read!("S3_4_C12_C9_0");
         if self.preemption_bits() >= 6 {
@@ -389,8 +372,6 @@ impl Gic {
             ap1[2] = read!("S3_4_C12_C9_2");
             ap1[3] = read!("S3_4_C12_C9_3");
         }
-        write!("S3_4_C12_C11_0", 0);
-        self.set_active(ppi::VIRTUAL_TIMER, false);
     }
 
     /// ICH_VTR_EL2.PREbits + 1: what decides how many active priority registers there are.

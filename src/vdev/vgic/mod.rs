@@ -17,7 +17,9 @@
 //! * When a vCPU leaves its CPU: `Machine::put`, then [`Vgic::unload`]: then no list register of a vCPU that
 //!   does not run holds anything, and nobody has to wait for it.
 //! * ICC_DIR_EL1 traps at times (see [`Vgic::deactivate`]); no other register of the CPU interface does but
-//!   those that make SGIs.
+//!   those that make SGIs. Where there is no hardware for it ([`VgicConfig::emulated`]) all of it does, to
+//!   [`Vgic::icc`] or [`Frame::Gicc`]; list registers are never loaded then, and what the guest is signalled
+//!   at its next entry is [`Lists::signalled`].
 //!
 //! # Linked interrupts
 //!
@@ -38,21 +40,26 @@
 mod affinity;
 mod bank;
 mod crowd;
+mod gicc;
+mod icc;
+mod interface;
 mod kicks;
 mod load;
 pub mod lr;
 mod registers;
 mod signals;
+mod sources;
 mod spis;
 #[cfg(test)]
 mod tests;
+mod v2;
 mod v3;
 
 use crate::addr::{Address, GuestPhysAddr};
 use crate::exit::Size;
 use crate::machine::IntId;
 pub use crate::map::GicVersion;
-use crate::map::{GICD, GICR_BASE};
+use crate::map::{GICC, GICD, GICR_BASE};
 use crate::vcpu::{Lists, MAX_LISTS, VcpuId};
 use crate::vdev::AccessError;
 use affinity::{Affinities, NOBODY};
@@ -61,6 +68,7 @@ use alloc::vec::Vec;
 use bank::{Bank, Bits, bit};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 pub use kicks::{Kicks, Raised};
+use sources::Sources;
 use spin::Mutex;
 use spis::Spis;
 
@@ -72,7 +80,7 @@ pub const MAX_VCPUS: usize = 64;
 pub struct VgicConfig {
     /// The version.
     pub version: GicVersion,
-    /// MPIDR_EL1 of each vCPU, at most [`MAX_VCPUS`]; more are left out.
+    /// MPIDR_EL1 of each vCPU, at most [`MAX_VCPUS`], and 8 with GICv2; more are left out.
     pub mpidrs: Vec<u64>,
     /// Shared interrupts: a multiple of 32 up to 960, or 988.
     pub spis: u16,
@@ -80,6 +88,8 @@ pub struct VgicConfig {
     pub lists: u8,
     /// Bits of a virtual priority: ICH_VTR_EL2.PRIbits + 1, 4 to 8.
     pub priority_bits: u8,
+    /// No hardware stands behind the list registers: the vGIC is the guest's CPU interface itself.
+    pub emulated: bool,
 }
 
 /// What came of an access.
@@ -104,6 +114,8 @@ pub enum Frame {
     GicrRd(VcpuId),
     /// SGI_base of a vCPU's redistributor.
     GicrSgi(VcpuId),
+    /// The CPU interface of GICv2; of the hardware's own, GICC_DIR's page alone gets here.
+    Gicc,
 }
 
 /// Which register an SGI comes from.
@@ -121,11 +133,11 @@ struct Cpu {
     attention: AtomicBool,
     /// The banks of SPIs of which it has something queued. Written under the lock of the SPIs.
     spi_banks: AtomicU32,
-    /// GICR_WAKER.ProcessorSleep.
+    /// GICR_WAKER.ProcessorSleep; with GICv2, no group is on in the CPU interface, as last seen.
     asleep: AtomicBool,
     /// GICR_TYPER.
     typer: u64,
-    /// What ICC_SGI1R_EL1 is written with to send SGI 0 to this vCPU alone.
+    /// What ICC_SGI1R_EL1 is written with to send SGI 0 to this vCPU alone; nothing of the kind with GICv2.
     own_sgi: u64,
     private: Mutex<Private>,
 }
@@ -133,12 +145,27 @@ struct Cpu {
 /// SGIs and PPIs of one vCPU, and what it has listed.
 struct Private {
     bank: Bank,
+    sources: Sources,
     /// The list registers that hold SPIs.
     spi_lists: u16,
 }
 
 /// SGIs are edge-triggered.
 const SGI_EDGES: u32 = 0xffff;
+
+impl Private {
+    fn new(version: GicVersion) -> Self {
+        let mut bank = Bank::new(u32::MAX, SGI_EDGES);
+        bank.sourced = if version == GicVersion::V2 { SGI_EDGES } else { 0 };
+        Self { bank, sources: Sources::NONE, spi_lists: 0 }
+    }
+
+    fn reset(&mut self) {
+        self.bank.reset();
+        self.sources = Sources::NONE;
+        self.spi_lists = 0;
+    }
+}
 
 /// Tells each of `kicks` to look.
 #[inline(always)]
@@ -153,9 +180,12 @@ fn call(cpus: &[Cpu], kicks: Kicks) {
 /// The interrupt controller of one VM.
 pub struct Vgic {
     version: GicVersion,
+    emulated: bool,
     lists: u32,
     /// Bits of a priority that exist.
     priority_mask: u8,
+    /// Bits of a priority that make no difference to preemption, at least one (IHI 0069, 4.8.2).
+    preemption_shift: u32,
     /// ICH_VMCR_EL2 after reset.
     vmcr_reset: u64,
     /// GICD_TYPER.
@@ -173,25 +203,31 @@ impl Vgic {
     /// A controller as after reset.
     pub fn new(config: VgicConfig) -> Self {
         let mut mpidrs = config.mpidrs;
-        mpidrs.truncate(MAX_VCPUS);
+        let v2 = config.version == GicVersion::V2;
+        mpidrs.truncate(if v2 { v2::MAX_VCPUS } else { MAX_VCPUS });
         let spis = Spis::new(usize::from(config.spis), mpidrs.len());
         let affinities = Affinities::new(&mpidrs);
         let priority_bits = u32::from(config.priority_bits.clamp(4, 8));
         let lowest = 7u64.saturating_sub(u64::from(priority_bits));
-        let typer = v3::typer(spis.banks.len(), &mpidrs);
+        let banks = spis.banks.len();
+        let typer = if v2 { v2::typer(banks, mpidrs.len()) } else { v3::typer(banks, &mpidrs) };
+        // FIQ or IRQ for Group 0 is for a GICv2 guest to choose, IRQ at first; a GICv3 guest gets FIQs.
+        let fiq = if v2 { 0 } else { lr::VMCR_VFIQEN };
         let cpus = (0usize..).zip(&mpidrs).map(|(n, &mpidr)| Cpu {
             attention: AtomicBool::new(true),
             spi_banks: AtomicU32::new(0),
             asleep: AtomicBool::new(true),
             typer: v3::gicr_typer(n, n.wrapping_add(1) == mpidrs.len(), mpidr),
-            own_sgi: affinity::sgi_target(mpidr),
-            private: Mutex::new(Private { bank: Bank::new(u32::MAX, SGI_EDGES), spi_lists: 0 }),
+            own_sgi: if v2 { v2::NO_SGI_REGISTER } else { affinity::sgi_target(mpidr) },
+            private: Mutex::new(Private::new(config.version)),
         });
         let vgic = Self {
             version: config.version,
+            emulated: config.emulated,
             lists: u32::from(config.lists).clamp(1, MAX_LISTS as u32),
             priority_mask: 0xffu32.wrapping_shl(8u32.wrapping_sub(priority_bits)) as u8,
-            vmcr_reset: lr::VMCR_VFIQEN
+            preemption_shift: 8u32.wrapping_sub(priority_bits).max(1),
+            vmcr_reset: fiq
                 | lowest << lr::VMCR_VBPR0_SHIFT
                 | lowest.wrapping_add(1).min(7) << lr::VMCR_VBPR1_SHIFT,
             typer,
@@ -205,6 +241,11 @@ impl Vgic {
         vgic
     }
 
+    /// What the guest sees.
+    pub fn version(&self) -> GicVersion {
+        self.version
+    }
+
     /// The frame at `ipa` and the offset there, if there is one.
     #[inline]
     pub fn frame(&self, ipa: GuestPhysAddr) -> Option<(Frame, u64)> {
@@ -212,9 +253,13 @@ impl Vgic {
         if offset < GICD.size() {
             return Some((Frame::Gicd, offset));
         }
+        if self.version == GicVersion::V2 {
+            let offset = ipa.raw().wrapping_sub(GICC.start().raw());
+            return (offset < GICC.size()).then_some((Frame::Gicc, offset));
+        }
         let offset = ipa.raw().wrapping_sub(GICR_BASE.raw());
         let vcpu = offset >> 17;
-        if vcpu >= self.cpus.len() as u64 || self.version == GicVersion::V2 {
+        if vcpu >= self.cpus.len() as u64 {
             return None;
         }
         let vcpu = VcpuId(vcpu as u16);
@@ -237,10 +282,12 @@ impl Vgic {
             return Outcome::Refused(AccessError::BadSize);
         }
         let access = Access { me, offset: offset as u32, size };
-        match (self.version, write) {
-            (GicVersion::V3, None) => self.read_v3(access, frame, lists),
-            (GicVersion::V3, Some(value)) => self.write_v3(access, frame, value),
-            (GicVersion::V2, _) => Outcome::Refused(AccessError::NoRegister),
+        if self.version == GicVersion::V2 {
+            return self.access_v2(access, frame, write, lists);
+        }
+        match write {
+            None => self.read_v3(access, frame, lists),
+            Some(value) => self.write_v3(access, frame, value),
         }
     }
 
@@ -284,7 +331,9 @@ impl Vgic {
         if group == SgiGroup::Group0 && private.bank.group & bit(lane) != 0 {
             return Kicks::NONE;
         }
-        private.bank.set_pending(bit(lane));
+        // With GICv2 there is no such register, and an SGI without a source must not be.
+        let lanes = bit(lane) & !private.bank.sourced;
+        private.bank.set_pending(lanes);
         self.look(cpu, vcpu)
     }
 
@@ -327,12 +376,16 @@ impl Vgic {
         self.look(cpu, vcpu)
     }
 
-    /// A trapped write of ICC_DIR_EL1 by `me`.
+    /// A trapped write of ICC_DIR_EL1 or GICC_DIR by `me`.
     ///
-    /// It traps only while the guest uses EOImode 1 and has more active interrupts than there are list
-    /// registers: then the hardware could not say which of those outside was meant.
+    /// ICC_DIR_EL1 traps only while the guest uses EOImode 1 and has more active interrupts than there are list
+    /// registers: then the hardware could not say which of those outside was meant. GICC_DIR of a GICv2 traps
+    /// always; of an SGI it has the source too, but one of a kind alone is active.
     pub fn deactivate(&self, me: VcpuId, value: u64) -> Kicks {
-        let intid = value as u32 & 0x00ff_ffff;
+        let intid = match self.version {
+            GicVersion::V2 => lr::intid(value),
+            GicVersion::V3 => value as u32 & 0x00ff_ffff,
+        };
         let lane = intid & 31;
         let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
         if intid < 32 {
@@ -372,6 +425,7 @@ impl Vgic {
             hcr_dirty: true,
             vmcr: self.vmcr_reset,
             parked: lists.parked,
+            emulated: self.emulated,
             ..Lists::default()
         };
     }
@@ -382,14 +436,12 @@ impl Vgic {
         self.groups.store(0, Ordering::Relaxed);
         self.owing.store(0, Ordering::Relaxed);
         for cpu in &self.cpus {
-            let mut private = cpu.private.lock();
-            private.bank.reset();
-            private.spi_lists = 0;
+            cpu.private.lock().reset();
             cpu.asleep.store(true, Ordering::Relaxed);
             cpu.attention.store(true, Ordering::Release);
         }
         let mut spis = self.spis.lock();
-        spis.reset(self.affinities.vcpu(0));
+        spis.reset(self.reset_target());
         for cpu in &self.cpus {
             cpu.spi_banks.store(0, Ordering::Release);
         }

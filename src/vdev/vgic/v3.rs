@@ -23,7 +23,7 @@ const WAKER_PROCESSOR_SLEEP: u64 = 1 << 1;
 /// GICR_WAKER.ChildrenAsleep.
 const WAKER_CHILDREN_ASLEEP: u64 = 1 << 2;
 /// GICD_IIDR and GICR_IIDR: implementer Arm's JEP106 code, product `M`.
-const IIDR: u32 = 0x4d00_043b;
+pub(super) const IIDR: u32 = 0x4d00_043b;
 
 /// GICx_PIDR4..7, 0..3, CIDR0..3 from 0xffd0: those of Arm's own GICv3.
 const fn ids(part: u32) -> [u32; 12] {
@@ -155,7 +155,7 @@ impl Vgic {
     #[inline(never)]
     pub(super) fn read_v3(&self, access: Access, frame: Frame, lists: &Lists) -> Outcome {
         match frame {
-            Frame::Gicd => self.read_gicd(access, lists),
+            Frame::Gicd | Frame::Gicc => self.read_gicd(access, lists),
             Frame::GicrRd(vcpu) => self.read_gicr(access, vcpu),
             Frame::GicrSgi(vcpu) => match private_place(access) {
                 Ok(Some(place)) => self.read_private(access, vcpu, place, lists),
@@ -169,7 +169,7 @@ impl Vgic {
     #[inline(never)]
     pub(super) fn write_v3(&self, access: Access, frame: Frame, value: u64) -> Outcome {
         match frame {
-            Frame::Gicd => self.write_gicd(access, value),
+            Frame::Gicd | Frame::Gicc => self.write_gicd(access, value),
             Frame::GicrRd(vcpu) => self.write_gicr(access, vcpu, value),
             Frame::GicrSgi(vcpu) => match private_place(access) {
                 Ok(Some(place)) => self.write_private(access, vcpu, place, value as u32),

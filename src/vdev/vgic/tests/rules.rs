@@ -124,8 +124,14 @@ fn irouter_is_whole_or_in_halves() {
 
 #[test]
 fn the_last_interrupt_is_1019() {
-    let config =
-        VgicConfig { version: GicVersion::V3, mpidrs: vec![0], spis: 988, lists: 4, priority_bits: 5 };
+    let config = VgicConfig {
+        version: GicVersion::V3,
+        mpidrs: vec![0],
+        spis: 988,
+        lists: 4,
+        priority_bits: 5,
+        emulated: false,
+    };
     let vgic = Vgic::new(config);
     let mut lists = Lists::default();
     let mut access = |offset, write| vgic.access(VcpuId(0), GICD, offset, Size::Word, write, &mut lists);
@@ -294,7 +300,8 @@ fn sgis_go_where_they_are_sent() {
 #[test]
 fn an_sgi_to_its_sender_alone_is_told_from_others() {
     let mpidrs = vec![1 << 31, 1 << 31 | 0x12, 1 << 31 | 3 << 32 | 0x02_0121];
-    let config = VgicConfig { version: GicVersion::V3, mpidrs, spis: 32, lists: 4, priority_bits: 5 };
+    let config =
+        VgicConfig { version: GicVersion::V3, mpidrs, spis: 32, lists: 4, priority_bits: 5, emulated: false };
     let vgic = Vgic::new(config);
     let own = [1, 1 << 44 | 1 << 2, 3 << 48 | 2 << 44 | 2 << 32 | 1 << 16 | 1 << 1];
     for (n, &value) in own.iter().enumerate() {
