@@ -69,8 +69,7 @@ impl Guest {
     fn session(&self) -> Result<(), Failed> {
         let mut run = Run::mezz(&self.arguments(session::CMDLINE)?)?;
         session::typing(&mut run)?;
-        session::power_off(run)?;
-        Ok(())
+        Ok(judge::no_complaints(&session::power_off(run)?)?)
     }
 }
 
@@ -92,15 +91,15 @@ impl Boot {
         }
         let guest = Guest { cpu: self.model.cpu, kernel: self.kernel.image, ..GUEST };
         let (known, file) = native::log(self, &guest)?;
-        let run = Run::mezz(&self.arguments(&guest)?)?;
-        let log = log::of_transcript(&session::whole(run, self.model.part)?)?;
-        let new = log::new_warnings(&log, &known)?;
-        if new.is_empty() {
-            return Ok(Completion::Completed);
+        let transcript = session::whole(Run::mezz(&self.arguments(&guest)?)?)?;
+        let new = log::new_warnings(&log::of_transcript(&transcript)?, &known)?;
+        if !new.is_empty() {
+            let lines: String = new.iter().map(|line| format!("    | {line}\n")).collect();
+            let known = file.display();
+            return Err(format!("warnings that {known} has not, without Mezzanine:\n{lines}").into());
         }
-        let lines: String = new.iter().map(|line| format!("    | {line}\n")).collect();
-        let known = file.display();
-        Err(format!("the kernel warns of what it does not without Mezzanine ({known}):\n{lines}").into())
+        judge::tour(&transcript, self.model.part, 1)?;
+        Ok(Completion::Completed)
     }
 
     /// `mezz run`'s arguments: a configuration, which can say what GIC the guest sees.

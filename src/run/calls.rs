@@ -13,7 +13,7 @@ use crate::smccc::{self, Call};
 use crate::sysreg::{self, Action, Identity, Sgi, timer, timer::TimerReg};
 use crate::trng;
 use crate::vcpu::{El1, HCR_TVM, Power, Vcpu};
-use crate::vdev::vgic::{Outcome, SgiGroup};
+use crate::vdev::vgic::{Kicks, Outcome, SgiGroup};
 use crate::vm::{Reason, Vm};
 use alloc::sync::Arc;
 
@@ -235,23 +235,16 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// A trapped register of the GIC's CPU interface: all of them where that is emulated; else ICC_DIR_EL1
     /// alone, and that at times. `None` if it is UNDEFINED.
     fn interface(&mut self, vm: &Vm, vcpu: &mut Vcpu, access: SysReg) -> Option<u64> {
-        /// ICC_DIR_EL1.
-        const DIR: crate::exit::SysRegId = crate::exit::SysRegId::new(3, 0, 12, 11, 1);
-        if vcpu.lists.emulated {
-            let write = (!access.read).then(|| vcpu.regs.x(access.rt));
-            let outcome = vm.vgic.icc(vcpu.id, access.reg, write, &mut vcpu.lists)?;
-            let Outcome::Done(value, kicks) = outcome else { return Some(0) };
-            self.kick(vm, Some(vcpu.id), kicks);
-            return Some(value);
+        let mut others = Kicks::NONE;
+        if !vcpu.lists.emulated {
+            self.machine.fold(vcpu);
+            others = vm.vgic.sync(vcpu.id, &mut vcpu.lists);
         }
-        if access.reg != DIR || access.read {
-            return None;
-        }
-        self.machine.fold(vcpu);
-        let kicks =
-            vm.vgic.sync(vcpu.id, &mut vcpu.lists) | vm.vgic.deactivate(vcpu.id, vcpu.regs.x(access.rt));
-        self.kick(vm, Some(vcpu.id), kicks);
-        Some(0)
+        let write = (!access.read).then(|| vcpu.regs.x(access.rt));
+        let outcome = vm.vgic.icc(vcpu.id, access.reg, write, &mut vcpu.lists)?;
+        let Outcome::Done(value, kicks) = outcome else { return Some(0) };
+        self.kick(vm, Some(vcpu.id), kicks | others);
+        Some(value)
     }
 
     /// Cache maintenance by set and way: the first of a series flushes the VM's memory by address, and then

@@ -113,20 +113,25 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// A load or store where no memory is.
     #[inline(never)]
     fn mmio(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
-        let outcome = if let Some((frame, offset)) = vm.vgic.frame(mmio.ipa()) {
-            match self.vgic(vm, vcpu, &mmio, frame, offset) {
-                Ok(outcome) => outcome,
-                Err(next) => return next,
+        match vm.vgic.frame(mmio.ipa()) {
+            Some((frame, offset)) => self.vgic(vm, vcpu, mmio, frame, offset),
+            None => self.on_bus(vm, vcpu, mmio),
+        }
+    }
+
+    /// An access to a device on the bus, or to nothing.
+    #[inline(never)]
+    fn on_bus(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+        let outcome = match vm.bus.find(mmio.ipa()) {
+            Some((region, offset)) => {
+                let at = Access { offset, size: mmio.size(), now: self.machine.now() };
+                match self.device(vm, vcpu, &mmio, region, at) {
+                    // A device's reserved offsets read as zero and ignore writes, as most manuals have it.
+                    Err(AccessError::NoRegister) => Ok(0),
+                    outcome => outcome,
+                }
             }
-        } else if let Some((region, offset)) = vm.bus.find(mmio.ipa()) {
-            let at = Access { offset, size: mmio.size(), now: self.machine.now() };
-            match self.device(vm, vcpu, &mmio, region, at) {
-                // A device's reserved offsets read as zero and ignore writes, as most manuals have it.
-                Err(AccessError::NoRegister) => Ok(0),
-                outcome => outcome,
-            }
-        } else {
-            Err(AccessError::NoRegister)
+            None => Err(AccessError::NoRegister),
         };
         self.finish(vm, vcpu, mmio, outcome)
     }
@@ -217,39 +222,43 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// An access to the interrupt controller.
-    #[inline]
-    fn vgic(
-        &mut self,
-        vm: &Vm,
-        vcpu: &mut Vcpu,
-        mmio: &Mmio,
-        frame: Frame,
-        offset: u64,
-    ) -> Result<Result<u64, AccessError>, Next> {
-        let write = mmio.is_write().then(|| stored(vcpu, mmio));
-        if frame == Frame::GicrSgi(vcpu.id) && write.is_none() {
+    #[inline(always)]
+    fn vgic(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
+        /// ISPENDR0, and ICPENDR0 0x80 further on, of GICD (GICv2) and GICR alike.
+        const PENDING: u64 = 0x200;
+        let write = mmio.is_write().then(|| stored(vcpu, &mmio));
+        if write.is_none() && offset & !0x80 == PENDING && frame != Frame::Gicc {
             self.look_at_timer(vm, vcpu);
         }
-        for _ in 0..3 {
-            match vm.vgic.access(vcpu.id, frame, offset, mmio.size(), write, &mut vcpu.lists) {
-                Outcome::Done(value, kicks) => {
-                    self.kick(vm, Some(vcpu.id), kicks);
-                    return Ok(Ok(value));
-                }
-                Outcome::Refused(error) => return Ok(Err(error)),
-                Outcome::Fold => self.machine.fold(vcpu),
-                Outcome::Remote(other) => {
-                    // The PC stays: the access is tried again when the answer is in.
-                    if let Some(slot) = vm.slot(other) {
-                        slot.post(event::FOLD);
-                    }
-                    self.wake(vm, other);
-                    return Err(Next::Yield);
-                }
+        match vm.vgic.access(vcpu.id, frame, offset, mmio.size(), write, &mut vcpu.lists) {
+            Outcome::Done(value, kicks) => {
+                self.kick(vm, Some(vcpu.id), kicks);
+                self.finish(vm, vcpu, mmio, Ok(value))
             }
+            Outcome::Refused(error) => self.finish(vm, vcpu, mmio, Err(error)),
+            Outcome::Fold if vcpu.lists.loaded => self.vgic_folded(vm, vcpu, mmio, frame, offset),
+            // It still asks: the next entry syncs, and the access is tried again.
+            Outcome::Fold => Next::Resume,
+            Outcome::Remote(other) => self.ask(vm, other),
         }
-        // Folded, and it still asks: the next entry syncs, and the access is tried again.
-        Err(Next::Resume)
+    }
+
+    /// The same for what list registers have to be read for.
+    #[cold]
+    fn vgic_folded(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
+        self.machine.fold(vcpu);
+        self.vgic(vm, vcpu, mmio, frame, offset)
+    }
+
+    /// Has another vCPU take back what its list registers hold. The PC stays: the access is tried again when the
+    /// answer is in.
+    #[cold]
+    fn ask(&mut self, vm: &Vm, other: VcpuId) -> Next {
+        if let Some(slot) = vm.slot(other) {
+            slot.post(event::FOLD);
+        }
+        self.wake(vm, other);
+        Next::Yield
     }
 
     /// Gives the guest the exception that the architecture has for an exit that nothing serves.

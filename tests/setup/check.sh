@@ -36,6 +36,7 @@ step "lints, image" "$metal" clippy --release --lib --bin mezzanine -- -D warnin
 if [ -e tests/guests/Cargo.toml ]; then
     step "format, micro guests" on_host cargo fmt --check --manifest-path tests/guests/Cargo.toml
 fi
+step "format, fuzz targets" on_host cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 step "documentation" on_host env RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --no-deps --lib --document-private-items
 step "size of the image" image_fits
 

@@ -282,6 +282,9 @@ impl Vgic {
         private.bank.raise(raised.lanes, raised.linked);
         let spis = cpu.spi_banks.load(Ordering::Acquire) | u32::from(private.spi_lists);
         if u64::from(spis) | owing == 0 && turn_over(&mut private.bank, lists, groups) {
+            if lists.emulated {
+                self.signal(lists);
+            }
             return Kicks::NONE;
         }
         drop(private);
@@ -319,6 +322,9 @@ impl Vgic {
         if !kicks.is_empty() {
             super::call(&self.cpus, kicks);
         }
+        if lists.emulated {
+            self.signal(lists);
+        }
         kicks
     }
 
@@ -334,6 +340,8 @@ impl Vgic {
     /// physical active state of its linked interrupts too. Returns whom to kick.
     pub fn unload(&self, me: VcpuId, lists: &mut Lists) -> Kicks {
         let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
+        // Nothing is listed in the end.
+        lists.signalled = 0;
         self.pay(me);
         let groups = self.groups.load(Ordering::Relaxed);
         let mut private = cpu.private.lock();

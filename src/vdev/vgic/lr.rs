@@ -23,6 +23,8 @@ pub const EOI: u64 = 1 << 41;
 
 /// ICH_HCR_EL2.En.
 pub const HCR_EN: u64 = 1 << 0;
+/// ICH_HCR_EL2.UIE: maintenance interrupt when at most one list register is in use.
+pub const HCR_UIE: u64 = 1 << 1;
 /// ICH_HCR_EL2.LRENPIE: maintenance interrupt when EOIcount is not zero.
 pub const HCR_LRENPIE: u64 = 1 << 2;
 /// ICH_HCR_EL2.NPIE: maintenance interrupt when no list register is pending.
@@ -46,6 +48,8 @@ pub const HCR_EOICOUNT_SHIFT: u32 = 27;
 pub const VMCR_VENG0: u64 = 1 << 0;
 /// ICH_VMCR_EL2.VENG1.
 pub const VMCR_VENG1: u64 = 1 << 1;
+/// ICH_VMCR_EL2.VAckCtl: GICC_IAR of a GICv2 guest acknowledges Group 1 too.
+pub const VMCR_VACKCTL: u64 = 1 << 2;
 /// ICH_VMCR_EL2.VFIQEn: Group 0 is signalled as FIQ; RES1 for a GICv3 guest.
 pub const VMCR_VFIQEN: u64 = 1 << 3;
 /// ICH_VMCR_EL2.VCBPR: Group 1 uses the binary point of Group 0.

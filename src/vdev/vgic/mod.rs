@@ -187,6 +187,8 @@ impl Vgic {
         let affinities = Affinities::new(&mpidrs);
         let priority_bits = u32::from(config.priority_bits.clamp(4, 8));
         let lowest = 7u64.saturating_sub(u64::from(priority_bits));
+        // FIQ or IRQ for Group 0 is for a GICv2 guest to choose, IRQ at first; a GICv3 guest gets FIQs.
+        let fiq = if config.version == GicVersion::V3 { lr::VMCR_VFIQEN } else { 0 };
         let typer = v3::typer(spis.banks.len(), &mpidrs);
         let cpus = (0usize..).zip(&mpidrs).map(|(n, &mpidr)| Cpu {
             attention: AtomicBool::new(true),
@@ -204,7 +206,7 @@ impl Vgic {
             emulated: config.emulated,
             lists: u32::from(config.lists).clamp(1, MAX_LISTS as u32),
             priority_mask: 0xffu32.wrapping_shl(8u32.wrapping_sub(priority_bits)) as u8,
-            vmcr_reset: lr::VMCR_VFIQEN
+            vmcr_reset: fiq
                 | lowest << lr::VMCR_VBPR0_SHIFT
                 | lowest.wrapping_add(1).min(7) << lr::VMCR_VBPR1_SHIFT,
             typer,

@@ -7,6 +7,7 @@
 )]
 
 mod hardware;
+mod interface;
 mod model;
 mod random;
 mod rules;

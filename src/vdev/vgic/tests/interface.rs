@@ -1,0 +1,617 @@
+//! The CPU interface in software: one rule of the architecture each, on list registers written by hand.
+//!
+//! What both versions have is tried with both. How it works together with the core is in `alone`.
+
+use crate::exit::{Size, SysRegId};
+use crate::machine::ppi;
+use crate::vcpu::{Lists, VcpuId};
+use crate::vdev::AccessError;
+use crate::vdev::vgic::{Frame, GicVersion, Kicks, Outcome, Vgic, VgicConfig, lr};
+
+pub(super) const ME: VcpuId = VcpuId(0);
+pub(super) const BOTH: [GicVersion; 2] = [GicVersion::V2, GicVersion::V3];
+const VF: u64 = 1 << 6;
+const VI: u64 = 1 << 7;
+
+/// A guest's view of its CPU interface.
+pub(super) struct Guest {
+    pub(super) vgic: Vgic,
+    pub(super) lists: Lists,
+    version: GicVersion,
+}
+
+/// Registers by what they do, with the manual's names: GICC offset; ICC CRm and op2 of CRn 12.
+#[derive(Clone, Copy)]
+pub(super) struct Reg(u64, u32, u32);
+
+pub(super) const BPR0: Reg = Reg(0x08, 8, 3);
+pub(super) const BPR1: Reg = Reg(0x1c, 12, 3);
+const IAR0: Reg = Reg(0x0c, 8, 0);
+const IAR1: Reg = Reg(0x20, 12, 0);
+const EOIR0: Reg = Reg(0x10, 8, 1);
+const EOIR1: Reg = Reg(0x24, 12, 1);
+const HPPIR0: Reg = Reg(0x18, 8, 2);
+const HPPIR1: Reg = Reg(0x28, 12, 2);
+const RPR: Reg = Reg(0x14, 11, 3);
+const DIR: Reg = Reg(0x1000, 11, 1);
+const CTLR: Reg = Reg(0, 12, 4);
+const APR: Reg = Reg(0xd0, 8, 4);
+
+impl Guest {
+    /// All groups on and nothing masked, with `lists` list registers and `bits` bits of priority.
+    pub(super) fn of(version: GicVersion, lists: u8, bits: u8) -> Self {
+        let mpidrs = vec![1 << 31, 1 << 31 | 1];
+        let config = VgicConfig { version, mpidrs, spis: 64, lists, priority_bits: bits, emulated: true };
+        let vgic = Vgic::new(config);
+        let mut lists = Lists::default();
+        vgic.reset_cpu(ME, &mut lists);
+        vgic.sync(ME, &mut lists);
+        let mut guest = Self { vgic, lists, version };
+        guest.set_groups(true, true);
+        guest.set_mask(0xff);
+        guest
+    }
+
+    fn new(version: GicVersion) -> Self {
+        Self::of(version, 4, 5)
+    }
+
+    fn call(&mut self, reg: Reg, write: Option<u64>) -> Outcome {
+        let Reg(offset, crm, op2) = reg;
+        match self.version {
+            GicVersion::V2 => self.vgic.access(ME, Frame::Gicc, offset, Size::Word, write, &mut self.lists),
+            GicVersion::V3 => {
+                let reg = SysRegId::new(3, 0, 12, crm, op2);
+                self.vgic.icc(ME, reg, write, &mut self.lists).expect("no such register")
+            }
+        }
+    }
+
+    pub(super) fn read(&mut self, reg: Reg) -> u64 {
+        match self.call(reg, None) {
+            Outcome::Done(value, _) => value,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn write(&mut self, reg: Reg, value: u64) {
+        let outcome = self.call(reg, Some(value));
+        assert!(matches!(outcome, Outcome::Done(0, _)), "{outcome:?}");
+    }
+
+    pub(super) fn set_mask(&mut self, mask: u64) {
+        match self.version {
+            GicVersion::V2 => self.write(Reg(4, 0, 0), mask),
+            GicVersion::V3 => {
+                let done = self.vgic.icc(ME, PMR, Some(mask), &mut self.lists);
+                assert!(matches!(done, Some(Outcome::Done(0, _))));
+            }
+        }
+    }
+
+    fn mask(&mut self) -> u64 {
+        match self.version {
+            GicVersion::V2 => self.read(Reg(4, 0, 0)),
+            GicVersion::V3 => match self.vgic.icc(ME, PMR, None, &mut self.lists) {
+                Some(Outcome::Done(value, Kicks::NONE)) => value,
+                other => panic!("{other:?}"),
+            },
+        }
+    }
+
+    pub(super) fn set_groups(&mut self, group0: bool, group1: bool) {
+        match self.version {
+            GicVersion::V2 => {
+                // Group 1 by GICC_IAR as well: AckCtl.
+                let old = self.read(CTLR) & !3;
+                self.write(CTLR, old | 4 | u64::from(group0) | u64::from(group1) << 1);
+            }
+            GicVersion::V3 => {
+                self.write(Reg(0, 12, 6), group0.into());
+                self.write(Reg(0, 12, 7), group1.into());
+            }
+        }
+    }
+
+    /// CBPR and EOImode.
+    pub(super) fn set_modes(&mut self, common: bool, split: bool) {
+        let old = self.read(CTLR);
+        let bits = match self.version {
+            GicVersion::V2 => old & !(1 << 4 | 1 << 9) | u64::from(common) << 4 | u64::from(split) << 9,
+            GicVersion::V3 => u64::from(common) | u64::from(split) << 1,
+        };
+        self.write(CTLR, bits);
+    }
+
+    /// List register `n`: an interrupt of Group 1 pends.
+    fn pend(&mut self, n: usize, intid: u64, priority: u64) {
+        self.list(n, lr::PENDING | lr::GROUP1 | priority << lr::PRIORITY_SHIFT | intid);
+    }
+
+    pub(super) fn list(&mut self, n: usize, entry: u64) {
+        self.lists.lr[n] = entry;
+        self.lists.used |= 1 << n;
+        self.vgic.signal(&mut self.lists);
+    }
+
+    /// Takes what is signalled, by the register of its group.
+    pub(super) fn take(&mut self) -> Option<u64> {
+        let first = self.read(if self.version == GicVersion::V2 { IAR0 } else { IAR1 });
+        let intid = if first == 1023 { self.read(IAR0) } else { first };
+        (intid != 1023).then_some(intid)
+    }
+
+    /// Ends an interrupt of Group 1.
+    pub(super) fn end(&mut self, intid: u64) {
+        self.write(EOIR1, intid);
+    }
+
+    pub(super) fn dir(&mut self, intid: u64) {
+        self.write(DIR, intid);
+    }
+
+    fn signals(&self) -> bool {
+        self.lists.signalled != 0
+    }
+
+    fn state(&self, n: usize) -> u64 {
+        self.lists.lr[n] & lr::STATE
+    }
+
+    pub(super) fn running_priority(&mut self) -> u64 {
+        self.read(RPR)
+    }
+}
+
+const PMR: SysRegId = SysRegId::new(3, 0, 4, 6, 0);
+
+fn each(test: impl Fn(Guest)) {
+    BOTH.map(|version| test(Guest::new(version)));
+}
+
+#[test]
+fn the_most_urgent_is_taken_and_others_preempt_by_priority_alone() {
+    each(|mut guest| {
+        guest.pend(2, 40, 0x80);
+        guest.pend(0, 41, 0xa0);
+        assert_eq!((guest.take(), guest.running_priority()), (Some(40), 0x80));
+        assert_eq!((guest.state(2), guest.state(0)), (lr::ACTIVE, lr::PENDING));
+        assert!(!guest.signals() && guest.take().is_none());
+        guest.pend(1, 42, 0x80);
+        assert!(!guest.signals() && guest.take().is_none(), "its like does not preempt");
+        guest.pend(3, 43, 0x78);
+        assert!(guest.signals());
+        assert_eq!((guest.take(), guest.running_priority()), (Some(43), 0x78));
+        guest.end(43);
+        assert_eq!((guest.state(3), guest.running_priority(), guest.signals()), (0, 0x80, false));
+        guest.end(40);
+        assert!(guest.signals());
+        assert_eq!((guest.running_priority(), guest.take()), (0xff, Some(42)));
+        guest.end(42);
+        assert_eq!(guest.take(), Some(41));
+        guest.end(41);
+        assert_eq!((guest.running_priority(), guest.take(), guest.lists.apr), (0xff, None, [[0; 4]; 2]));
+    });
+}
+
+#[test]
+fn an_end_drops_the_highest_priority_whatever_it_names() {
+    each(|mut guest| {
+        for (n, priority) in [(0, 0x80), (1, 0x40)] {
+            guest.pend(n, 40 + n as u64, priority);
+            assert!(guest.take().is_some());
+        }
+        guest.end(40);
+        assert_eq!((guest.running_priority(), guest.state(0), guest.state(1)), (0x80, 0, lr::ACTIVE));
+        guest.end(41);
+        assert_eq!((guest.running_priority(), guest.state(1)), (0xff, 0));
+    });
+}
+
+#[test]
+fn what_is_pending_and_active_is_not_taken_before_its_end() {
+    each(|mut guest| {
+        guest.pend(0, 40, 0x80);
+        assert_eq!(guest.take(), Some(40));
+        guest.lists.lr[0] |= lr::PENDING;
+        guest.vgic.signal(&mut guest.lists);
+        guest.set_mask(0xff);
+        assert!(!guest.signals() && guest.read(HPPIR1) == 1023);
+        guest.end(40);
+        assert!(guest.signals());
+        assert_eq!(guest.take(), Some(40));
+    });
+}
+
+#[test]
+fn binary_points_make_groups_of_priorities() {
+    each(|mut guest| {
+        // Bits 7 to 5 alone make one interrupt preempt another.
+        guest.write(BPR1, 5);
+        guest.pend(0, 40, 0x98);
+        assert_eq!((guest.take(), guest.running_priority()), (Some(40), 0x80));
+        guest.pend(1, 41, 0x80);
+        assert!(!guest.signals());
+        // With one binary point for both it is that of Group 0: bits 7 to 3.
+        guest.set_modes(true, false);
+        assert!(!guest.signals(), "0x80 is what runs");
+        guest.write(BPR1, 3);
+        guest.pend(2, 42, 0x78);
+        assert_eq!(guest.take(), Some(42));
+        guest.end(42);
+        guest.set_modes(false, false);
+        guest.end(40);
+        assert_eq!(guest.take(), Some(41));
+    });
+}
+
+#[test]
+fn group_0_has_a_binary_point_of_its_own() {
+    each(|mut guest| {
+        guest.write(BPR0, 6);
+        for (n, priority) in [(0, 0xf0), (1, 0x80)] {
+            guest.list(n, lr::PENDING | priority << lr::PRIORITY_SHIFT | (40 + n as u64));
+        }
+        assert_eq!((guest.read(IAR0), guest.running_priority()), (41, 0x80));
+        guest.list(2, lr::PENDING | 42);
+        assert_eq!((guest.read(IAR0), guest.running_priority()), (42, 0));
+        guest.write(EOIR0, 42);
+        guest.write(EOIR0, 41);
+        assert_eq!((guest.lists.lr[1] & lr::STATE, guest.read(IAR0)), (0, 40));
+        assert_eq!(guest.running_priority(), 0x80);
+    });
+}
+
+#[test]
+fn binary_points_have_a_least_value() {
+    for (bits, least) in [(4, 3), (5, 2), (6, 1), (7, 0), (8, 0)] {
+        for version in BOTH {
+            let mut guest = Guest::of(version, 4, bits);
+            assert_eq!((guest.read(BPR0), guest.read(BPR1)), (least, least + 1), "after reset, {bits} bits");
+            for value in 0..8 {
+                guest.write(BPR0, value | 8);
+                guest.write(BPR1, value | 8);
+                let wanted = (value.max(least), value.max(least + 1));
+                assert_eq!((guest.read(BPR0), guest.read(BPR1)), wanted);
+            }
+        }
+    }
+}
+
+#[test]
+fn with_one_binary_point_that_of_group_1_is_derived() {
+    let mut guest = Guest::new(GicVersion::V3);
+    guest.write(BPR1, 5);
+    guest.set_modes(true, false);
+    for (point, seen) in [(2, 3), (6, 7), (7, 7)] {
+        guest.write(BPR0, point);
+        guest.write(BPR1, 4);
+        assert_eq!(guest.read(BPR1), seen);
+    }
+    guest.set_modes(false, false);
+    assert_eq!(guest.read(BPR1), 5, "writes had no effect");
+    let mut guest = Guest::new(GicVersion::V2);
+    guest.set_modes(true, false);
+    guest.write(BPR1, 5);
+    assert_eq!((guest.read(BPR0), guest.read(BPR1)), (2, 5), "GICC_ABPR is always itself");
+}
+
+#[test]
+fn the_mask_has_the_bits_that_priorities_have() {
+    for bits in 4..=8 {
+        for version in BOTH {
+            let mut guest = Guest::of(version, 4, bits);
+            for mask in 0..=0xff {
+                guest.set_mask(mask);
+                assert_eq!(guest.mask(), mask & (0xff << (8 - bits)) & 0xff);
+            }
+            for priority in (0..0x100).step_by(1 << (8 - bits)) {
+                guest.pend(0, 40, priority);
+                for mask in [priority, priority + (1 << (8 - bits))].map(|mask| mask.min(0xff)) {
+                    guest.set_mask(mask);
+                    assert_eq!(guest.signals(), priority < guest.mask(), "{priority:#x} {mask:#x}");
+                    assert_eq!(guest.read(HPPIR1), 40, "is pending, mask or not");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn groups_that_are_off_pend_for_nobody() {
+    each(|mut guest| {
+        guest.pend(0, 40, 0x80);
+        guest.list(1, lr::PENDING | 0x90 << lr::PRIORITY_SHIFT | 41);
+        guest.set_groups(true, false);
+        assert_eq!((guest.read(HPPIR0), guest.read(IAR0)), (41, 41));
+        guest.write(EOIR0, 41);
+        assert!(!guest.signals() && guest.take().is_none() && guest.read(HPPIR1) == 1023);
+        guest.set_groups(false, true);
+        assert_eq!(guest.take(), Some(40));
+    });
+}
+
+#[test]
+fn a_register_of_gicv3_is_for_its_group_alone() {
+    let mut guest = Guest::new(GicVersion::V3);
+    guest.list(0, lr::PENDING | 0x40 << lr::PRIORITY_SHIFT | 40);
+    guest.pend(1, 41, 0x80);
+    assert_eq!((guest.read(IAR1), guest.read(HPPIR1), guest.read(HPPIR0)), (1023, 1023, 40));
+    assert_eq!(guest.read(IAR0), 40);
+    // An end by the wrong one drops the priority and no more.
+    guest.write(EOIR1, 40);
+    assert_eq!((guest.state(0), guest.running_priority()), (lr::ACTIVE, 0xff));
+    assert_eq!((guest.read(HPPIR0), guest.read(IAR0), guest.read(HPPIR1)), (1023, 1023, 41));
+    assert_eq!(guest.read(IAR1), 41);
+    assert_eq!(guest.lists.apr, [[0; 4], [1 << (0x80 >> 3), 0, 0, 0]]);
+}
+
+#[test]
+fn gicc_iar_acknowledges_group_1_if_ackctl_says_so() {
+    let mut guest = Guest::new(GicVersion::V2);
+    guest.write(CTLR, 3);
+    guest.pend(0, 40, 0x80);
+    assert_eq!((guest.read(IAR0), guest.read(HPPIR0), guest.read(HPPIR1)), (1022, 1022, 40));
+    guest.set_mask(0x80);
+    assert_eq!((guest.read(IAR0), guest.read(HPPIR0)), (1023, 1022), "masked");
+    guest.set_mask(0xff);
+    assert_eq!((guest.state(0), guest.running_priority()), (lr::PENDING, 0xff));
+    assert_eq!(guest.read(IAR1), 40);
+    // GICC_EOIR ends it all the same.
+    guest.write(EOIR0, 40);
+    assert_eq!((guest.state(0), guest.running_priority()), (0, 0xff));
+    guest.list(1, lr::PENDING | 41);
+    assert_eq!((guest.read(IAR1), guest.read(HPPIR1), guest.read(HPPIR0)), (1023, 1023, 41));
+    assert_eq!(guest.read(IAR0), 41);
+    guest.write(EOIR1, 41);
+    assert_eq!((guest.state(1), guest.running_priority()), (lr::ACTIVE, 0xff), "not GICC_AEOIR's");
+    guest.write(CTLR, 7);
+    guest.pend(0, 42, 0x80);
+    assert_eq!(guest.read(HPPIR0), 42);
+    assert_eq!(guest.read(IAR0), 42);
+    assert_eq!(guest.lists.apr, [[1 << (0x80 >> 3), 0, 0, 0], [0; 4]], "one register for both groups");
+}
+
+#[test]
+fn an_sgi_of_gicv2_is_ended_with_its_source() {
+    let mut guest = Guest::new(GicVersion::V2);
+    guest.pend(0, 5 << 10 | 3, 0x80);
+    assert_eq!(guest.read(HPPIR1), 5 << 10 | 3);
+    assert_eq!(guest.take(), Some(5 << 10 | 3));
+    guest.end(4 << 10 | 3);
+    assert_eq!((guest.state(0), guest.lists.hcr >> 27), (lr::ACTIVE, 1));
+    guest.pend(1, 40, 0x80);
+    assert_eq!(guest.take(), Some(40));
+    guest.end(!0x1fff | 5 << 10 | 3);
+    assert_eq!(guest.state(0), 0);
+}
+
+#[test]
+fn group_0_is_signalled_as_fiq() {
+    let entry = lr::PENDING | 40;
+    let mut guest = Guest::new(GicVersion::V3);
+    guest.list(0, entry);
+    assert_eq!(guest.lists.signalled, VF);
+    guest.list(0, entry | lr::GROUP1);
+    assert_eq!(guest.lists.signalled, VI);
+    let mut guest = Guest::new(GicVersion::V2);
+    guest.list(0, entry);
+    assert_eq!(guest.lists.signalled, VI, "unless FIQEn is set");
+    guest.write(CTLR, 1 << 3 | 3);
+    assert_eq!((guest.read(CTLR), guest.lists.signalled), (1 << 3 | 3, VF));
+    guest.list(0, entry | lr::GROUP1);
+    assert_eq!(guest.lists.signalled, VI);
+}
+
+#[test]
+fn the_end_is_in_two_steps_in_eoimode_1() {
+    each(|mut guest| {
+        guest.pend(0, 40, 0x80);
+        assert_eq!(guest.take(), Some(40));
+        guest.dir(40);
+        assert_eq!(guest.state(0), lr::ACTIVE, "not in EOImode 0");
+        guest.set_modes(false, true);
+        guest.end(40);
+        assert_eq!((guest.state(0), guest.running_priority()), (lr::ACTIVE, 0xff));
+        guest.pend(1, 41, 0x80);
+        assert_eq!(guest.take(), Some(41));
+        guest.dir(40);
+        assert_eq!((guest.state(0), guest.state(1), guest.running_priority()), (0, lr::ACTIVE, 0x80));
+        assert!(!guest.vgic.attention(ME));
+        guest.dir(45);
+        assert!(guest.vgic.attention(ME), "the core was asked");
+        assert_eq!(guest.lists.hcr, lr::HCR_EN, "nothing is counted");
+    });
+}
+
+#[test]
+fn an_end_without_a_list_register_is_counted() {
+    each(|mut guest| {
+        for n in 1..=33 {
+            guest.pend(0, 40, 0x80);
+            assert_eq!(guest.take(), Some(40));
+            guest.lists.used = 0;
+            guest.end(40);
+            assert_eq!(guest.lists.hcr, lr::HCR_EN | n % 32 << 27);
+        }
+        let before = guest.lists.clone();
+        guest.end(40);
+        assert_eq!(guest.lists, before, "nothing is active");
+        guest.pend(1, 41, 0x80);
+        assert_eq!(guest.take(), Some(41));
+        let before = guest.lists.clone();
+        for special in 1020..1024 {
+            guest.end(special);
+        }
+        assert_eq!(guest.lists, before, "no interrupts");
+        guest.set_modes(false, true);
+        guest.end(44);
+        assert_eq!(guest.lists.hcr, before.hcr, "not in EOImode 1");
+    });
+}
+
+#[test]
+fn the_physical_interrupt_is_let_go_with_a_hardware_entry() {
+    each(|mut guest| {
+        let physical = u64::from(ppi::VIRTUAL_TIMER.0);
+        let entry = lr::PENDING | lr::HW | lr::GROUP1 | physical << lr::PINTID_SHIFT | 27;
+        for split in [false, true] {
+            guest.set_modes(false, split);
+            guest.list(0, entry);
+            assert_eq!(guest.take(), Some(27));
+            (guest.lists.release, guest.lists.hcr_dirty) = (0, false);
+            if split {
+                guest.end(27);
+                assert_eq!((guest.lists.release, guest.lists.hcr_dirty), (0, false));
+                guest.dir(27);
+            } else {
+                guest.end(27);
+            }
+            assert_eq!((guest.lists.release, guest.lists.hcr_dirty), (1 << physical, true));
+        }
+    });
+}
+
+#[test]
+fn active_priorities_are_laid_out_by_the_bits_there_are() {
+    for (bits, words) in [(4, 1), (5, 1), (6, 2), (7, 4), (8, 4)] {
+        for version in BOTH {
+            let mut guest = Guest::of(version, 4, bits);
+            let shift = 8 - u64::from(bits.min(7));
+            let step = 1 << (8 - bits);
+            let mut running = 0xff;
+            for priority in [0xe0u64, 0xb0, 0x80, 0x50, 0x30, 0x10, 2, 0].map(|p| p & !(step - 1)) {
+                let (n, bit) = (priority >> shift >> 5, priority >> shift & 31);
+                let preempts = priority >> shift << shift < running;
+                guest.list(0, lr::PENDING | priority << lr::PRIORITY_SHIFT | 40);
+                assert_eq!(guest.signals(), preempts);
+                if preempts {
+                    assert_eq!(guest.read(IAR0), 40);
+                    running = priority >> shift << shift;
+                    assert_eq!(guest.running_priority(), running);
+                    let Reg(offset, crm, op2) = APR;
+                    let apr = Reg(offset + 4 * n, crm, op2 + n as u32);
+                    assert_ne!(guest.read(apr) & 1 << bit, 0, "{priority:#x}");
+                }
+            }
+            let mut highest = running;
+            while highest != 0xff {
+                guest.write(EOIR0, 1000);
+                assert!(guest.running_priority() > highest);
+                highest = guest.running_priority();
+            }
+            assert_eq!(guest.lists.apr, [[0; 4]; 2]);
+            if version == GicVersion::V3 {
+                for n in 0..4 {
+                    for reg in [SysRegId::new(3, 0, 12, 8, 4 + n), SysRegId::new(3, 0, 12, 9, n)] {
+                        let there = guest.vgic.icc(ME, reg, Some(!0), &mut guest.lists).is_some();
+                        assert_eq!(there, n < words, "{bits} bits, {n}");
+                    }
+                }
+            } else {
+                (0..4).for_each(|n| guest.write(Reg(0xd0 + 4 * n, 0, 0), !0));
+            }
+            let all = if bits == 4 { 0xffff } else { 0xffff_ffff };
+            for n in 0..4 {
+                assert_eq!(guest.lists.apr[0][n], if n < words as usize { all } else { 0 });
+            }
+            assert_eq!(guest.running_priority(), 0);
+        }
+    }
+}
+
+#[test]
+fn icc_ctlr_tells_of_the_interface() {
+    let mut guest = Guest::new(GicVersion::V3);
+    assert_eq!(guest.read(CTLR), 4 << 8, "five bits of priority, INTIDs of 16 bits, no Aff3");
+    guest.write(CTLR, !0);
+    assert_eq!(guest.read(CTLR), 4 << 8 | 3);
+    let mpidrs = vec![1 << 32, 0x1f];
+    let (version, emulated) = (GicVersion::V3, true);
+    let config = VgicConfig { version, mpidrs, spis: 32, lists: 4, priority_bits: 8, emulated };
+    guest.vgic = Vgic::new(config);
+    assert_eq!(guest.read(CTLR), 7 << 8 | 3 | 1 << 15 | 1 << 18);
+}
+
+#[test]
+fn what_there_is_not_is_undefined() {
+    let mut guest = Guest::new(GicVersion::V3);
+    let mut defined = |crn, crm, op2, write| {
+        let reg = SysRegId::new(3, 0, crn, crm, op2);
+        guest.vgic.icc(ME, reg, write, &mut guest.lists).is_some()
+    };
+    for (crm, op2) in [(8, 0), (8, 2), (11, 3), (12, 0), (12, 2)] {
+        assert!(defined(12, crm, op2, None) && !defined(12, crm, op2, Some(0)), "read-only: {crm} {op2}");
+    }
+    for (crm, op2) in [(8, 1), (11, 1), (12, 1)] {
+        assert!(!defined(12, crm, op2, None) && defined(12, crm, op2, Some(1023)), "write-only: {crm} {op2}");
+    }
+    for (crm, op2) in [(8, 3), (8, 4), (9, 0), (12, 3), (12, 4), (12, 6), (12, 7)] {
+        assert!(defined(12, crm, op2, None) && defined(12, crm, op2, Some(0)), "{crm} {op2}");
+    }
+    assert!(defined(4, 6, 0, None) && !defined(4, 6, 1, None) && !defined(12, 12, 5, None));
+    assert!(!defined(12, 9, 4, None) && !defined(12, 11, 5, Some(0)));
+    let mut guest = Guest::new(GicVersion::V2);
+    assert_eq!(guest.vgic.icc(ME, PMR, None, &mut guest.lists), None, "a GICv2 has none of them");
+}
+
+#[test]
+fn gicc_is_made_of_words() {
+    let mut guest = Guest::new(GicVersion::V2);
+    for size in [Size::Byte, Size::Half, Size::Double] {
+        let refused = guest.vgic.access(ME, Frame::Gicc, 0, size, None, &mut guest.lists);
+        assert_eq!(refused, Outcome::Refused(AccessError::BadSize));
+    }
+    assert_eq!(guest.read(Reg(0xfc, 0, 0)), 0x4d02_043b);
+    guest.write(CTLR, !0);
+    assert_eq!(guest.read(CTLR), 0x21f);
+    guest.write(CTLR, 0);
+    let before = guest.lists.clone();
+    for offset in [0x14, 0x18, 0x0c, 0x2c, 0xcc, 0xd4, 0xe0, 0xf8, 0xfc, 0x100, 0xffc, 0x1004, 0xfffc] {
+        guest.write(Reg(offset, 0, 0), !0);
+    }
+    for offset in [0x10, 0x24, 0x2c, 0xe0, 0x1000, 0x1004, 0xfffc] {
+        assert_eq!(guest.read(Reg(offset, 0, 0)), 0, "{offset:#x}");
+    }
+    assert_eq!(guest.lists, before, "what is reserved or read-only keeps nothing");
+}
+
+#[test]
+fn of_the_hardwares_own_interface_dir_alone_gets_here() {
+    for version in BOTH {
+        let mpidrs = vec![1 << 31];
+        let config = VgicConfig { version, mpidrs, spis: 32, lists: 4, priority_bits: 5, emulated: false };
+        let vgic = Vgic::new(config);
+        let mut lists = Lists::default();
+        vgic.reset_cpu(ME, &mut lists);
+        vgic.sync(ME, &mut lists);
+        vgic.cpus[0].private.lock().bank.set_active(1 << 20 | 1 << 3);
+        lists.loaded = true;
+        let before = lists.clone();
+        let done = |kicks| Outcome::Done(0, kicks);
+        if version == GicVersion::V2 {
+            for offset in [0, 0xc, 0x10, 0xfc] {
+                let outcome = vgic.access(ME, Frame::Gicc, offset, Size::Word, Some(20), &mut lists);
+                assert_eq!(outcome, done(Kicks::NONE));
+                assert_eq!(
+                    vgic.access(ME, Frame::Gicc, offset, Size::Word, None, &mut lists),
+                    done(Kicks::NONE)
+                );
+            }
+            for value in [20, 1 << 10 | 3] {
+                let outcome = vgic.access(ME, Frame::Gicc, 0x1000, Size::Word, Some(value), &mut lists);
+                assert_eq!(outcome, done(Kicks::of(ME)));
+            }
+        } else {
+            assert_eq!(vgic.icc(ME, PMR, None, &mut lists), None);
+            assert_eq!(vgic.icc(ME, SysRegId::new(3, 0, 12, 12, 1), Some(20), &mut lists), None);
+            for value in [20, 3] {
+                let outcome = vgic.icc(ME, SysRegId::new(3, 0, 12, 11, 1), Some(value), &mut lists);
+                assert_eq!(outcome, Some(done(Kicks::of(ME))));
+            }
+        }
+        assert_eq!(lists, before);
+        assert_eq!(vgic.cpus[0].private.lock().bank.active, 0);
+        assert!(vgic.attention(ME));
+    }
+}
