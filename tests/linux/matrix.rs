@@ -64,7 +64,8 @@ pub(crate) struct Gics {
 }
 
 /// The pairs that this image can do: what the tests boot.
-pub(crate) const GICS: &[Gics] = &[Gics { host: 3, guest: 3, emulated: false }];
+pub(crate) const GICS: &[Gics] =
+    &[Gics { host: 3, guest: 3, emulated: false }, Gics { host: 3, guest: 3, emulated: true }];
 
 /// All that the architecture allows.
 const EVERY_GICS: [Gics; 6] = [
