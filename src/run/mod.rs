@@ -196,6 +196,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 Stint::Blocked => self.park_blocked(vm, vcpu),
                 Stint::Off => {
                     self.put(vm, &mut vcpu);
+                    self.kick(vm, None, vm.vgic.switched_off(vcpu.id));
                     vcpu.power = Power::Off;
                     if vm.park(vcpu) && vm.stop(Reason::AllOff) {
                         self.stopped(vm, None, &Reason::AllOff);

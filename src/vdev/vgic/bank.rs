@@ -42,6 +42,8 @@ pub(super) struct Bank {
     pub(super) valid: u32,
     /// Those of which the configuration is fixed: SGIs.
     pub(super) fixed: u32,
+    /// Those that have a source CPU: SGIs of a GICv2 guest (see [`sources`](super::sources)).
+    pub(super) sourced: u32,
     /// In Group 1; else Group 0.
     pub(super) group: u32,
     /// Forwarded when pending.
@@ -80,7 +82,7 @@ pub(super) struct Bank {
     pub(super) asked: u32,
     /// `active` and `moved` are from after that question; whoever reads them takes this back.
     pub(super) answered: u32,
-    /// Any of what is rare: drop, quiet, rouse, asked, answered, forced, release.
+    /// Any of what is rare: drop, quiet, rouse, asked, answered, forced, release, a latch with a source.
     pub(super) odd: u32,
 
     /// GICx_IPRIORITYRn.
@@ -93,6 +95,7 @@ impl Bank {
         Self {
             valid,
             fixed: edge,
+            sourced: 0,
             group: 0,
             enabled: 0,
             edge,
@@ -118,7 +121,7 @@ impl Bank {
 
     /// Back to [`new`](Self::new), but lines are what devices make them.
     pub(super) fn reset(&mut self) {
-        *self = Self { line: self.line, ..Self::new(self.valid, self.fixed) };
+        *self = Self { line: self.line, sourced: self.sourced, ..Self::new(self.valid, self.fixed) };
     }
 
     /// Pending, leaving aside what list registers know.
@@ -350,8 +353,14 @@ impl Bank {
 
     /// Works out `odd`.
     pub(super) fn settle_odd(&mut self) {
-        self.odd =
-            self.drop | self.quiet | self.rouse | self.asked | self.answered | self.forced | self.release;
+        self.odd = self.drop
+            | self.quiet
+            | self.rouse
+            | self.asked
+            | self.answered
+            | self.forced
+            | self.release
+            | self.latch & self.sourced;
     }
 
     /// `lane`, taken back, left its list register.

@@ -51,6 +51,13 @@ fn key(bank: &Bank, lane: u32, intid: u32, vmcr: u64) -> u32 {
     off << 24 | u32::from(bank.priority(lane)) << 16 | intid & 0xffff
 }
 
+/// Orders active ones as the guest ends them: by group priority, since that is what lets one preempt another.
+fn nesting_key(bank: &Bank, lane: u32, intid: u32, vmcr: u64) -> u32 {
+    let priority = bank.priority(lane);
+    let group_priority = priority & lr::group_mask(vmcr, bank.group & bit(lane) != 0);
+    u32::from(group_priority) << 24 | u32::from(priority) << 16 | intid & 0xffff
+}
+
 /// ICH_HCR_EL2 when pending interrupts wait outside, or active ones are outside.
 fn crowded_hcr(waiting: bool, outside: bool, vmcr: u64) -> u64 {
     let mut hcr = lr::HCR_EN;
@@ -75,8 +82,11 @@ impl Load<'_> {
         let (mut pending, mut active) = (Ranking::new(self.vgic.lists), Ranking::new(self.vgic.lists));
         let mut rank = |bank: &Bank, lanes: u32, first: u32, vmcr: u64| {
             for lane in Bits(lanes) {
-                let ranking = if bank.active & bit(lane) != 0 { &mut active } else { &mut pending };
-                ranking.offer(key(bank, lane, first | lane, vmcr));
+                if bank.active & bit(lane) != 0 {
+                    active.offer(nesting_key(bank, lane, first | lane, vmcr));
+                } else {
+                    pending.offer(key(bank, lane, first | lane, vmcr));
+                }
             }
         };
         let vmcr = self.lists.vmcr;
@@ -108,11 +118,12 @@ impl Load<'_> {
     /// The guest ended `count` interrupts that were in no list register: the most urgent active ones.
     #[cold]
     pub(super) fn replay(&mut self, count: u64) {
+        let vmcr = self.lists.vmcr;
         for _ in 0..count {
             let mut ranking = Ranking::new(1);
             let bank = &self.private.bank;
             for lane in Bits(bank.active & !bank.forced & !bank.listed) {
-                ranking.offer(key(bank, lane, lane, u64::MAX));
+                ranking.offer(nesting_key(bank, lane, lane, vmcr));
             }
             for n in Bits(self.cpu.spi_banks.load(Ordering::Relaxed)) {
                 let queue = self.queue(n);
@@ -120,7 +131,7 @@ impl Load<'_> {
                     break;
                 };
                 for lane in Bits(queue & here.bank.active & !here.bank.forced) {
-                    ranking.offer(key(&here.bank, lane, spi_intid(n, lane), u64::MAX));
+                    ranking.offer(nesting_key(&here.bank, lane, spi_intid(n, lane), vmcr));
                 }
             }
             let Some(ended) = ranking.best(1).next() else { return };

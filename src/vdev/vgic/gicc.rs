@@ -3,7 +3,7 @@
 //! Guests of real hardware are given GICV for it, so this one behaves as GICV does: as GICC to a processor that
 //! may see both groups, with one active priority register for both.
 
-use super::interface::{EITHER, GROUP0, GROUP1, Groups, OTHER_GROUP, Register, SPURIOUS};
+use super::interface::{EITHER, Form, GROUP0, GROUP1, Groups, OTHER_GROUP, Register, SPURIOUS};
 use super::{Access, Kicks, Outcome, Vgic, lr};
 use crate::exit::Size;
 use crate::vcpu::Lists;
@@ -84,15 +84,30 @@ impl Vgic {
         if access.size != Size::Word {
             return Outcome::Refused(AccessError::BadSize);
         }
-        if !lists.emulated {
-            return self.gicc_of_hardware(access, write);
-        }
+        // What each interrupt comes and goes by. Of hardware nothing is known to be signalled.
         match (access.offset, write) {
-            (IAR, None) => self.take(access.me, lists, acknowledged(lists), OTHER_GROUP),
-            // Of either group, AckCtl or not: the interrupt says which.
-            (EOIR, Some(value)) => self.end(access.me, lists, intid(value), EITHER),
-            (_, Some(value)) => self.write_gicc(access, value, lists),
-            (_, None) => self.read_gicc(access, lists),
+            (IAR, None) => {
+                let (form, groups) = (Form { single: true, ..self.form() }, acknowledged(lists));
+                if let Some(intid) = lists.acknowledge_only(form, groups) {
+                    return Outcome::Done(intid.into(), Kicks::NONE);
+                }
+            }
+            (EOIR, Some(value)) if lists.emulated => {
+                if lists.end_only(intid(value), EITHER) {
+                    return DONE;
+                }
+            }
+            _ => {}
+        }
+        self.gicc_other(access, write, lists)
+    }
+
+    #[inline(never)]
+    fn gicc_other(&self, access: Access, write: Option<u64>, lists: &mut Lists) -> Outcome {
+        match write {
+            _ if !lists.emulated => self.gicc_of_hardware(access, write),
+            Some(value) => self.write_gicc(access, value, lists),
+            None => self.read_gicc(access, lists),
         }
     }
 
@@ -105,26 +120,27 @@ impl Vgic {
         }
     }
 
-    #[inline(never)]
     fn read_gicc(&self, access: Access, lists: &mut Lists) -> Outcome {
         let value = match find(access.offset) {
             Gicc::Ctlr => lists.vmcr & CTLR,
             Gicc::Common(register) => self.read_interface(lists, register),
+            Gicc::Iar => return self.take(access.me, lists, acknowledged(lists), OTHER_GROUP),
             Gicc::Aiar => return self.take(access.me, lists, GROUP1, SPURIOUS),
             Gicc::Rpr => self.running_priority(lists),
             Gicc::Hppir => lists.highest_pending(acknowledged(lists), OTHER_GROUP).into(),
             Gicc::Ahppir => lists.highest_pending(GROUP1, SPURIOUS).into(),
             Gicc::Iidr => IIDR,
-            Gicc::Iar | Gicc::Eoir | Gicc::Aeoir | Gicc::Dir | Gicc::Reserved => 0,
+            Gicc::Eoir | Gicc::Aeoir | Gicc::Dir | Gicc::Reserved => 0,
         };
         Outcome::Done(value, Kicks::NONE)
     }
 
-    #[inline(never)]
     fn write_gicc(&self, access: Access, value: u64, lists: &mut Lists) -> Outcome {
         match find(access.offset) {
             Gicc::Ctlr => lists.set_vmcr(CTLR, value),
             Gicc::Common(register) => self.write_interface(lists, register, value),
+            // Of either group, AckCtl or not: the interrupt says which.
+            Gicc::Eoir => return self.end(access.me, lists, intid(value), EITHER),
             Gicc::Aeoir => return self.end(access.me, lists, intid(value), GROUP1),
             Gicc::Dir => return self.end_later(access.me, lists, intid(value)),
             _ => return DONE,

@@ -89,16 +89,22 @@ impl Vgic {
     ///
     /// Where hardware is the CPU interface ICC_DIR_EL1 alone gets here, after `Machine::fold` and
     /// [`sync`](Self::sync): see [`deactivate`](Self::deactivate).
-    #[inline]
     pub fn icc(&self, me: VcpuId, reg: SysRegId, write: Option<u64>, lists: &mut Lists) -> Option<Outcome> {
-        if self.version != GicVersion::V3 || !lists.emulated {
-            return self.icc_of_hardware(me, reg, write);
-        }
+        // What each interrupt comes and goes by. Of hardware nothing is known to be signalled.
         match (reg.raw(), write) {
-            (IAR1, None) => Some(self.take(me, lists, GROUP1, SPURIOUS)),
-            (EOIR1, Some(value)) => Some(self.end(me, lists, intid(value), GROUP1)),
-            _ => self.icc_other(me, reg, write, lists),
+            (IAR1, None) if self.version == GicVersion::V3 => {
+                if let Some(intid) = lists.acknowledge_only(self.form(), GROUP1) {
+                    return Some(Outcome::Done(intid.into(), Kicks::NONE));
+                }
+            }
+            (EOIR1, Some(value)) if self.version == GicVersion::V3 && lists.emulated => {
+                if lists.end_only(intid(value), GROUP1) {
+                    return Some(Outcome::Done(0, Kicks::NONE));
+                }
+            }
+            _ => {}
         }
+        self.icc_other(me, reg, write, lists)
     }
 
     #[cold]
@@ -109,6 +115,9 @@ impl Vgic {
 
     #[inline(never)]
     fn icc_other(&self, me: VcpuId, reg: SysRegId, write: Option<u64>, lists: &mut Lists) -> Option<Outcome> {
+        if self.version != GicVersion::V3 || !lists.emulated {
+            return self.icc_of_hardware(me, reg, write);
+        }
         let (register, readable, writable) = find(reg)?;
         // Without the bits of priority that they are for, they are UNDEFINED.
         let absent = matches!(register, Icc::Common(Register::Apr(_, n)) if n >= self.form().aprs());

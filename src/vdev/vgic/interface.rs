@@ -166,21 +166,69 @@ impl Lists {
         if groups.wrapping_shr(group(entry)) & 1 == 0 {
             return other;
         }
-        self.set_active_priority(form, group(entry), self.group_priority(entry));
-        if let Some(lr) = self.lr.get_mut(n as usize & 15) {
-            *lr = entry ^ lr::STATE;
-        }
+        self.activate(form, n, entry);
         entry as u32
     }
 
+    /// What list register `n` holds, pending, becomes active, and with it its priority.
     #[inline(always)]
-    fn set_active_priority(&mut self, form: Form, group: u32, priority: u32) {
+    fn activate(&mut self, form: Form, n: u32, entry: u64) {
+        let level = self.group_priority(entry).wrapping_shr(form.shift);
         let [zero, one] = &mut self.apr;
-        let words = if form.single || group == 0 { zero } else { one };
-        let level = priority.wrapping_shr(form.shift);
+        let words = if form.single || group(entry) == 0 { zero } else { one };
         if let Some(word) = words.get_mut(level as usize >> 5 & 3) {
             *word |= u64::from(bit(level & 31));
         }
+        if let Some(lr) = self.lr.get_mut(n as usize & 15) {
+            *lr = entry ^ lr::STATE;
+        }
+    }
+
+    /// The one list register in use, if it is one and there is nothing to be told of.
+    #[inline(always)]
+    fn only(&self) -> Option<u32> {
+        let used = u32::from(self.used);
+        (used.is_power_of_two() && self.hcr == lr::HCR_EN).then(|| used.trailing_zeros())
+    }
+
+    /// The short way through [`acknowledge`](Self::acknowledge): what is signalled is the only one listed.
+    #[inline(always)]
+    pub(super) fn acknowledge_only(&mut self, form: Form, groups: Groups) -> Option<u32> {
+        if self.signalled == 0 {
+            return None;
+        }
+        let n = self.only()?;
+        let entry = read(self, n);
+        if groups.wrapping_shr(group(entry)) & 1 == 0 {
+            return None;
+        }
+        self.activate(form, n, entry);
+        self.signalled = 0;
+        Some(entry as u32)
+    }
+
+    /// The short way through [`end`](Self::end), with nothing signalled before or after it: the only one listed
+    /// is active and becomes idle, and that is all. False if it is not like that, with nothing changed.
+    #[inline(always)]
+    pub(super) fn end_only(&mut self, intid: u32, groups: Groups) -> bool {
+        let Some(n) = self.only() else { return false };
+        let entry = read(self, n);
+        let [[zero, ..], [one, ..]] = &mut self.apr;
+        let active = *zero | *one;
+        if entry & lr::STATE != lr::ACTIVE
+            || entry as u32 != intid
+            || groups.wrapping_shr(group(entry)) & 1 == 0
+            || told(entry ^ lr::ACTIVE)
+            || self.vmcr & lr::VMCR_VEOIM != 0
+            || active == 0
+        {
+            return false;
+        }
+        let level = active & active.wrapping_neg();
+        let word = if *zero & level != 0 { zero } else { one };
+        *word ^= level;
+        self.deactivate(n, entry);
+        true
     }
 
     /// The most urgent pending interrupt, mask and what runs aside; `other` if its group is not in `groups`.
@@ -200,13 +248,9 @@ impl Lists {
         if both == 0 {
             return form.shift < 3 && self.drop_beyond();
         }
-        let rest = both & both.wrapping_sub(1);
-        let level = both ^ rest;
-        if *zero & level != 0 {
-            *zero ^= level;
-        } else {
-            *one ^= level;
-        }
+        let level = both & both.wrapping_neg();
+        let word = if *zero & level != 0 { zero } else { one };
+        *word ^= level;
         true
     }
 
@@ -302,9 +346,7 @@ impl Vgic {
     /// What the registers are like.
     #[inline(always)]
     pub(super) fn form(&self) -> Form {
-        let unused = u32::from(self.priority_mask).trailing_zeros();
-        // Of eight bits of priority seven make a difference to preemption.
-        Form { shift: unused.max(1), single: self.version == GicVersion::V2 }
+        Form { shift: self.preemption_shift, single: self.version == GicVersion::V2 }
     }
 
     /// Works out what the emulated interface signals to the guest.
@@ -314,23 +356,17 @@ impl Vgic {
     }
 
     /// What every change is followed by. `entry`: what was deactivated, as it is now; else 0.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn after(&self, me: VcpuId, lists: &mut Lists, form: Form, entry: u64) -> Kicks {
         if told(entry) || lists.hcr != lr::HCR_EN && lists.asks() {
-            return self.maintain(me, lists);
+            return self.sync(me, lists);
         }
         lists.signal(form);
         Kicks::NONE
     }
 
-    /// What the maintenance interrupt leads to where there is one.
-    #[cold]
-    fn maintain(&self, me: VcpuId, lists: &mut Lists) -> Kicks {
-        self.sync(me, lists)
-    }
-
     /// A read of an interrupt acknowledge register.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn take(&self, me: VcpuId, lists: &mut Lists, groups: Groups, other: u32) -> Outcome {
         let form = self.form();
         let intid = lists.acknowledge(form, groups, other);
@@ -338,7 +374,7 @@ impl Vgic {
     }
 
     /// A write of an end of interrupt register.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn end(&self, me: VcpuId, lists: &mut Lists, intid: u32, groups: Groups) -> Outcome {
         let form = self.form();
         let entry = lists.end(form, intid, groups);

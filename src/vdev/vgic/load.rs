@@ -4,6 +4,7 @@
 //! with. [`Load`] is the general way, and `crowd` what it does when not everything fits.
 
 use super::bank::{Bank, Bits, bit};
+use super::sources::{self, Sources};
 use super::spis::Spis;
 use super::{Cpu, Kicks, Private, Raised, Vgic, lr};
 use crate::vcpu::{Lists, MAX_LISTS, VcpuId};
@@ -39,15 +40,22 @@ fn free(lists: &mut Lists, n: u32) {
 ///
 /// `mine`: it is to be delivered here. Says whether the interrupt left the list registers.
 #[inline(always)]
-fn settle(bank: &mut Bank, lists: &mut Lists, n: u32, groups: u32, mine: bool) -> bool {
+fn settle(
+    bank: &mut Bank,
+    mut sources: Option<&mut Sources>,
+    lists: &mut Lists,
+    n: u32,
+    groups: u32,
+    mine: bool,
+) -> bool {
     let entry = read(lists, n);
-    let intid = entry as u32;
+    let intid = lr::intid(entry);
     let lane = intid & 31;
     let b = bit(lane);
-    bank.take_back(lane, entry);
+    sources::take_back(bank, sources.as_deref_mut(), lane, entry);
     let forward = mine && bank.forwarded(groups) & b != 0;
     if bank.active & b != 0 || forward && bank.pending() & b != 0 {
-        let entry = bank.entry(lane, intid, forward);
+        let entry = sources::entry(bank, sources, lane, intid, forward);
         write(lists, n, entry);
         return false;
     }
@@ -79,6 +87,25 @@ fn turn_over(bank: &mut Bank, lists: &mut Lists, groups: u32) -> bool {
     lists.used = u16::from(entry != 0);
     lists.parked = bank.parked();
     true
+}
+
+/// The short way with one SGI of a GICv2 guest, where nothing else is odd.
+fn turn_over_sgi(private: &mut Private, lists: &mut Lists, groups: u32) -> bool {
+    let Private { bank, sources, .. } = private;
+    let sgi = bank.odd;
+    let lane = sgi.trailing_zeros();
+    if !sgi.is_power_of_two() || sgi != bank.latch & bank.sourced {
+        return false;
+    }
+    bank.odd = 0;
+    let done = turn_over(bank, lists, groups);
+    if bank.latch & sgi != 0 {
+        // Not done, or it may not be delivered.
+        bank.odd = sgi;
+    } else if let Some(entry) = lists.lr.first_mut() {
+        *entry = sources.with_source(bank, lane, *entry);
+    }
+    done
 }
 
 /// The INTID of a lane of a bank of SPIs.
@@ -117,9 +144,10 @@ impl Load<'_> {
     #[inline(always)]
     fn settle_private(&mut self) {
         for n in Bits(u32::from(self.lists.used & !self.private.spi_lists)) {
-            let intid = read(self.lists, n) as u32;
+            let intid = lr::intid(read(self.lists, n));
             if intid < 32 && self.private.bank.listed & bit(intid) != 0 {
-                settle(&mut self.private.bank, self.lists, n, self.groups, true);
+                let Private { bank, sources, .. } = &mut *self.private;
+                settle(bank, Some(sources), self.lists, n, self.groups, true);
             } else {
                 free(self.lists, n); // from before a reset
             }
@@ -130,7 +158,7 @@ impl Load<'_> {
     fn settle_spis(&mut self) {
         let Some(spis) = self.spis.as_deref_mut() else { return };
         for n in Bits(u32::from(self.lists.used & self.private.spi_lists)) {
-            let intid = read(self.lists, n) as u32;
+            let intid = lr::intid(read(self.lists, n));
             let (bank, lane) = (spi_bank(intid), intid & 31);
             let here = spis.banks.get_mut(bank);
             let Some(here) = here.filter(|here| here.holds(lane, self.me)) else {
@@ -139,7 +167,7 @@ impl Load<'_> {
                 continue;
             };
             let mine = here.target(lane) == self.me;
-            if settle(&mut here.bank, self.lists, n, self.groups, mine) {
+            if settle(&mut here.bank, None, self.lists, n, self.groups, mine) {
                 self.private.spi_lists &= !(bit(n) as u16);
                 self.kicks |= spis.requeue(&self.vgic.cpus, bank, bit(lane));
             }
@@ -149,8 +177,9 @@ impl Load<'_> {
     /// Puts a private interrupt into list register `n`.
     #[inline(always)]
     pub(super) fn list_private(&mut self, n: u32, lane: u32) {
-        let forward = self.private.bank.forwarded(self.groups) & bit(lane) != 0;
-        let entry = self.private.bank.entry(lane, lane, forward);
+        let Private { bank, sources, .. } = &mut *self.private;
+        let forward = bank.forwarded(self.groups) & bit(lane) != 0;
+        let entry = sources::entry(bank, Some(sources), lane, lane, forward);
         write(self.lists, n, entry);
         self.lists.used |= bit(n) as u16;
     }
@@ -199,15 +228,16 @@ impl Load<'_> {
     pub(super) fn empty(&mut self) {
         for n in Bits(u32::from(self.lists.used)) {
             let entry = read(self.lists, n);
-            let intid = entry as u32;
+            let intid = lr::intid(entry);
             let lane = intid & 31;
             if let Some(lr) = self.lists.lr.get_mut(n as usize & 15) {
                 *lr = 0;
             }
             if intid < 32 {
-                if self.private.bank.listed & bit(lane) != 0 {
-                    self.private.bank.take_back(lane, entry);
-                    self.private.bank.unlist(lane);
+                let Private { bank, sources, .. } = &mut *self.private;
+                if bank.listed & bit(lane) != 0 {
+                    sources::take_back(bank, Some(sources), lane, entry);
+                    bank.unlist(lane);
                 }
             } else if let Some(spis) = self.spis.as_deref_mut()
                 && let Some(here) = spis.banks.get_mut(spi_bank(intid)).filter(|b| b.holds(lane, self.me))
@@ -295,9 +325,20 @@ impl Vgic {
     #[inline(never)]
     fn load_any(&self, me: VcpuId, cpu: &Cpu, lists: &mut Lists) -> Kicks {
         self.pay(me);
+        let moved = self.heed_interface(cpu, lists);
+        if moved.contains(me) {
+            // What came here by that is seen below.
+            cpu.attention.swap(false, Ordering::AcqRel);
+        }
         let groups = self.groups.load(Ordering::Relaxed);
         let mut private = cpu.private.lock();
         let spis = private.spi_lists != 0 || cpu.spi_banks.load(Ordering::Acquire) != 0;
+        if private.bank.sourced != 0 && !spis && turn_over_sgi(&mut private, lists, groups) {
+            if lists.emulated {
+                self.signal(lists);
+            }
+            return moved.without(me);
+        }
         let mut spis = spis.then(|| self.spis.lock());
         let mut load = Load {
             vgic: self,
@@ -307,7 +348,7 @@ impl Vgic {
             private: &mut private,
             spis: spis.as_deref_mut(),
             lists,
-            kicks: Kicks::NONE,
+            kicks: moved,
         };
         load.take_eoi_count();
         load.settle_private();
@@ -343,11 +384,12 @@ impl Vgic {
         // Nothing is listed in the end.
         lists.signalled = 0;
         self.pay(me);
+        let moved = self.heed_interface(cpu, lists);
         let groups = self.groups.load(Ordering::Relaxed);
         let mut private = cpu.private.lock();
         if lists.used == 0 && lists.hcr == lr::HCR_EN && private.bank.odd == 0 {
             lists.parked = private.bank.parked();
-            return Kicks::NONE;
+            return moved.without(me);
         }
         let mut spis = self.spis.lock();
         let before = lists.lr;
@@ -359,7 +401,7 @@ impl Vgic {
             private: &mut private,
             spis: Some(&mut spis),
             lists,
-            kicks: Kicks::NONE,
+            kicks: moved,
         };
         load.take_eoi_count();
         load.empty();

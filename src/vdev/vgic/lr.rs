@@ -14,6 +14,8 @@ pub const STATE: u64 = PENDING | ACTIVE;
 pub const HW: u64 = 1 << 61;
 /// ICH_LRn_EL2.Group: Group 1.
 pub const GROUP1: u64 = 1 << 60;
+/// ICH_LRn_EL2.vINTID: the source of a GICv2 guest's SGI, three bits from here, over the INTID's ten.
+pub const SOURCE_SHIFT: u32 = 10;
 /// ICH_LRn_EL2.Priority, eight bits from here.
 pub const PRIORITY_SHIFT: u32 = 48;
 /// ICH_LRn_EL2.pINTID, thirteen bits from here, with [`HW`].
@@ -62,6 +64,18 @@ pub const VMCR_VBPR1_SHIFT: u32 = 18;
 pub const VMCR_VBPR0_SHIFT: u32 = 21;
 /// ICH_VMCR_EL2.VPMR, eight bits from here.
 pub const VMCR_VPMR_SHIFT: u32 = 24;
+
+/// The INTID of an entry. There are no LPIs, so that ten bits hold it.
+#[inline(always)]
+pub const fn intid(entry: u64) -> u32 {
+    entry as u32 & 0x3ff
+}
+
+/// The source CPU of an entry that is an SGI of a GICv2 guest.
+#[inline(always)]
+pub const fn source(entry: u64) -> u8 {
+    (entry >> SOURCE_SHIFT) as u8 & 7
+}
 
 /// The priority mask of group priorities (IHI 0069, 4.8.2), Group 0 or 1.
 pub(super) fn group_mask(vmcr: u64, group1: bool) -> u8 {

@@ -46,6 +46,7 @@ mod load;
 pub mod lr;
 mod registers;
 mod signals;
+mod sources;
 mod spis;
 #[cfg(test)]
 mod tests;
@@ -65,6 +66,7 @@ use alloc::vec::Vec;
 use bank::{Bank, Bits, bit};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 pub use kicks::{Kicks, Raised};
+use sources::Sources;
 use spin::Mutex;
 use spis::Spis;
 
@@ -76,7 +78,7 @@ pub const MAX_VCPUS: usize = 64;
 pub struct VgicConfig {
     /// The version.
     pub version: GicVersion,
-    /// MPIDR_EL1 of each vCPU, at most [`MAX_VCPUS`]; more are left out.
+    /// MPIDR_EL1 of each vCPU, at most [`MAX_VCPUS`], and 8 with GICv2; more are left out.
     pub mpidrs: Vec<u64>,
     /// Shared interrupts: a multiple of 32 up to 960, or 988.
     pub spis: u16,
@@ -129,7 +131,7 @@ struct Cpu {
     attention: AtomicBool,
     /// The banks of SPIs of which it has something queued. Written under the lock of the SPIs.
     spi_banks: AtomicU32,
-    /// GICR_WAKER.ProcessorSleep.
+    /// GICR_WAKER.ProcessorSleep; with GICv2, no group is on in the CPU interface, as last seen.
     asleep: AtomicBool,
     /// GICR_TYPER.
     typer: u64,
@@ -141,12 +143,27 @@ struct Cpu {
 /// SGIs and PPIs of one vCPU, and what it has listed.
 struct Private {
     bank: Bank,
+    sources: Sources,
     /// The list registers that hold SPIs.
     spi_lists: u16,
 }
 
 /// SGIs are edge-triggered.
 const SGI_EDGES: u32 = 0xffff;
+
+impl Private {
+    fn new(version: GicVersion) -> Self {
+        let mut bank = Bank::new(u32::MAX, SGI_EDGES);
+        bank.sourced = if version == GicVersion::V2 { SGI_EDGES } else { 0 };
+        Self { bank, sources: Sources::NONE, spi_lists: 0 }
+    }
+
+    fn reset(&mut self) {
+        self.bank.reset();
+        self.sources = Sources::NONE;
+        self.spi_lists = 0;
+    }
+}
 
 /// Tells each of `kicks` to look.
 #[inline(always)]
@@ -165,6 +182,8 @@ pub struct Vgic {
     lists: u32,
     /// Bits of a priority that exist.
     priority_mask: u8,
+    /// Bits of a priority that make no difference to preemption, at least one (IHI 0069, 4.8.2).
+    preemption_shift: u32,
     /// ICH_VMCR_EL2 after reset.
     vmcr_reset: u64,
     /// GICD_TYPER.
@@ -182,30 +201,30 @@ impl Vgic {
     /// A controller as after reset.
     pub fn new(config: VgicConfig) -> Self {
         let mut mpidrs = config.mpidrs;
-        mpidrs.truncate(MAX_VCPUS);
+        let v2 = config.version == GicVersion::V2;
+        mpidrs.truncate(if v2 { v2::MAX_VCPUS } else { MAX_VCPUS });
         let spis = Spis::new(usize::from(config.spis), mpidrs.len());
         let affinities = Affinities::new(&mpidrs);
         let priority_bits = u32::from(config.priority_bits.clamp(4, 8));
         let lowest = 7u64.saturating_sub(u64::from(priority_bits));
+        let banks = spis.banks.len();
+        let typer = if v2 { v2::typer(banks, mpidrs.len()) } else { v3::typer(banks, &mpidrs) };
         // FIQ or IRQ for Group 0 is for a GICv2 guest to choose, IRQ at first; a GICv3 guest gets FIQs.
-        let fiq = if config.version == GicVersion::V3 { lr::VMCR_VFIQEN } else { 0 };
-        let typer = v3::typer(spis.banks.len(), &mpidrs);
+        let fiq = if v2 { 0 } else { lr::VMCR_VFIQEN };
         let cpus = (0usize..).zip(&mpidrs).map(|(n, &mpidr)| Cpu {
             attention: AtomicBool::new(true),
             spi_banks: AtomicU32::new(0),
             asleep: AtomicBool::new(true),
             typer: v3::gicr_typer(n, n.wrapping_add(1) == mpidrs.len(), mpidr),
-            own_sgi: match config.version {
-                GicVersion::V2 => u64::MAX, // no such register
-                GicVersion::V3 => affinity::sgi_target(mpidr),
-            },
-            private: Mutex::new(Private { bank: Bank::new(u32::MAX, SGI_EDGES), spi_lists: 0 }),
+            own_sgi: if v2 { v2::NO_SGI_REGISTER } else { affinity::sgi_target(mpidr) },
+            private: Mutex::new(Private::new(config.version)),
         });
         let vgic = Self {
             version: config.version,
             emulated: config.emulated,
             lists: u32::from(config.lists).clamp(1, MAX_LISTS as u32),
             priority_mask: 0xffu32.wrapping_shl(8u32.wrapping_sub(priority_bits)) as u8,
+            preemption_shift: 8u32.wrapping_sub(priority_bits).max(1),
             vmcr_reset: fiq
                 | lowest << lr::VMCR_VBPR0_SHIFT
                 | lowest.wrapping_add(1).min(7) << lr::VMCR_VBPR1_SHIFT,
@@ -353,12 +372,16 @@ impl Vgic {
         self.look(cpu, vcpu)
     }
 
-    /// A trapped write of ICC_DIR_EL1 by `me`.
+    /// A trapped write of ICC_DIR_EL1 or GICC_DIR by `me`.
     ///
-    /// It traps only while the guest uses EOImode 1 and has more active interrupts than there are list
-    /// registers: then the hardware could not say which of those outside was meant.
+    /// ICC_DIR_EL1 traps only while the guest uses EOImode 1 and has more active interrupts than there are list
+    /// registers: then the hardware could not say which of those outside was meant. GICC_DIR of a GICv2 traps
+    /// always; of an SGI it has the source too, but one of a kind alone is active.
     pub fn deactivate(&self, me: VcpuId, value: u64) -> Kicks {
-        let intid = value as u32 & 0x00ff_ffff;
+        let intid = match self.version {
+            GicVersion::V2 => lr::intid(value),
+            GicVersion::V3 => value as u32 & 0x00ff_ffff,
+        };
         let lane = intid & 31;
         let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
         if intid < 32 {
@@ -409,14 +432,12 @@ impl Vgic {
         self.groups.store(0, Ordering::Relaxed);
         self.owing.store(0, Ordering::Relaxed);
         for cpu in &self.cpus {
-            let mut private = cpu.private.lock();
-            private.bank.reset();
-            private.spi_lists = 0;
+            cpu.private.lock().reset();
             cpu.asleep.store(true, Ordering::Relaxed);
             cpu.attention.store(true, Ordering::Release);
         }
         let mut spis = self.spis.lock();
-        spis.reset(self.affinities.vcpu(0));
+        spis.reset(self.reset_target());
         for cpu in &self.cpus {
             cpu.spi_banks.store(0, Ordering::Release);
         }

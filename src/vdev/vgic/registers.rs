@@ -30,6 +30,8 @@ pub(super) enum Array {
     ClearActive,
     /// Priority.
     Priority,
+    /// Target vCPUs.
+    Targets,
     /// Level or edge.
     Config,
     /// RES0.
@@ -46,29 +48,37 @@ struct Row {
     end: u16,
     /// log2 of the bits for each interrupt.
     shift: u8,
+    /// The versions that have it: [`V2`], [`V3`].
+    versions: u8,
     array: Array,
 }
 
-const fn row(first: u16, end: u16, shift: u8, array: Array, _name: &str) -> Row {
-    Row { first, end, shift, array }
+/// GICv2: all in GICD, those of interrupts 0 to 31 banked.
+const V2: u8 = 1;
+/// GICv3 with affinity routing: GICD for SPIs, GICR for others.
+const V3: u8 = 2;
+const ALL: u8 = V2 | V3;
+
+const fn row(first: u16, end: u16, shift: u8, versions: u8, array: Array, _name: &str) -> Row {
+    Row { first, end, shift, versions, array }
 }
 
-// In GICR SGI_base the same offsets serve interrupts 0 to 31 alone. GICD_ITARGETSR and the SGI registers at
-// 0xf00 exist without affinity routing only, that is with GICv2.
+// In GICR SGI_base the same offsets serve interrupts 0 to 31 alone.
 #[rustfmt::skip]
-const ROWS: [Row; 11] = [
-    //  first  end   bits  meaning              GICD_, GICR_
-    row(0x080, 0x100, 0, Array::Group,        "IGROUPR"),   // RW
-    row(0x100, 0x180, 0, Array::SetEnable,    "ISENABLER"), // RW
-    row(0x180, 0x200, 0, Array::ClearEnable,  "ICENABLER"), // RW
-    row(0x200, 0x280, 0, Array::SetPending,   "ISPENDR"),   // RW
-    row(0x280, 0x300, 0, Array::ClearPending, "ICPENDR"),   // RW
-    row(0x300, 0x380, 0, Array::SetActive,    "ISACTIVER"), // RW
-    row(0x380, 0x400, 0, Array::ClearActive,  "ICACTIVER"), // RW
-    row(0x400, 0x800, 3, Array::Priority,     "IPRIORITYR"),// RW, bytes too
-    row(0xc00, 0xd00, 1, Array::Config,       "ICFGR"),     // RW
-    row(0xd00, 0xd80, 0, Array::Reserved,     "IGRPMODR"),  // RAZ/WI with GICD_CTLR.DS
-    row(0xe00, 0xf00, 1, Array::Reserved,     "NSACR"),     // RAZ/WI with GICD_CTLR.DS
+const ROWS: [Row; 12] = [
+    //  first  end   bits  version  meaning              GICD_, GICR_
+    row(0x080, 0x100, 0, ALL, Array::Group,        "IGROUPR"),   // RW
+    row(0x100, 0x180, 0, ALL, Array::SetEnable,    "ISENABLER"), // RW
+    row(0x180, 0x200, 0, ALL, Array::ClearEnable,  "ICENABLER"), // RW
+    row(0x200, 0x280, 0, ALL, Array::SetPending,   "ISPENDR"),   // RW; GICv2: SGIs RO
+    row(0x280, 0x300, 0, ALL, Array::ClearPending, "ICPENDR"),   // RW; GICv2: SGIs RO
+    row(0x300, 0x380, 0, ALL, Array::SetActive,    "ISACTIVER"), // RW
+    row(0x380, 0x400, 0, ALL, Array::ClearActive,  "ICACTIVER"), // RW
+    row(0x400, 0x800, 3, ALL, Array::Priority,     "IPRIORITYR"),// RW, bytes too
+    row(0x800, 0xc00, 3, V2,  Array::Targets,      "ITARGETSR"), // RW, bytes too; 0 to 31 RO
+    row(0xc00, 0xd00, 1, ALL, Array::Config,       "ICFGR"),     // RW; SGIs RO
+    row(0xd00, 0xd80, 0, V3,  Array::Reserved,     "IGRPMODR"),  // RAZ/WI with GICD_CTLR.DS
+    row(0xe00, 0xf00, 1, ALL, Array::Reserved,     "NSACR"),     // RAZ/WI with GICD_CTLR.DS, no Security Extensions
 ];
 
 /// What lies in 128 bytes of registers.
@@ -81,24 +91,28 @@ struct Slot {
 }
 
 /// For each 128 bytes up to 0x1000.
-static SLOTS: [Slot; 32] = {
+type Slots = [Slot; 32];
+static SLOTS_V2: Slots = slots(V2);
+static SLOTS_V3: Slots = slots(V3);
+
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "evaluated by the compiler")]
+const fn slots(version: u8) -> Slots {
     let mut slots = [Slot { array: Array::None, shift: 0, mask: 0 }; 32];
     let mut n = 0;
-    #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "evaluated by the compiler")]
     while n < ROWS.len() {
-        let Row { first, end, shift, array } = ROWS[n];
+        let Row { first, end, shift, versions, array } = ROWS[n];
         let mask = end - first - 1;
         // Arrays are as large as a power of two, and aligned to it.
         assert!((mask + 1).is_power_of_two() && first & mask == 0);
         let mut place = first;
-        while place < end {
+        while place < end && versions & version != 0 {
             slots[place as usize >> 7] = Slot { array, shift, mask };
             place += 0x80;
         }
         n += 1;
     }
     slots
-};
+}
 
 const DONE: Outcome = Outcome::Done(0, Kicks::NONE);
 
@@ -112,15 +126,25 @@ pub(super) struct Place {
 
 impl Place {
     /// Which bank of SPIs.
-    fn shared_bank(self) -> usize {
+    pub(super) fn shared_bank(self) -> usize {
         (self.first as usize >> 5).wrapping_sub(1)
     }
 }
 
-/// What is at an offset; [`Array::None`] if it is no array.
+/// What is at an offset of GICv3's GICD or SGI_base; [`Array::None`] if it is no array.
 #[inline(always)]
 pub(super) fn find(offset: u32) -> Place {
-    let slot = SLOTS.get(offset as usize >> 7);
+    find_in(&SLOTS_V3, offset)
+}
+
+/// What is at an offset of GICv2's GICD.
+pub(super) fn find_v2(offset: u32) -> Place {
+    find_in(&SLOTS_V2, offset)
+}
+
+#[inline(always)]
+fn find_in(slots: &Slots, offset: u32) -> Place {
+    let slot = slots.get(offset as usize >> 7);
     let Slot { array, shift, mask } = slot.copied().unwrap_or(Slot { array: Array::None, shift: 0, mask: 0 });
     let first = (offset & u32::from(mask)).wrapping_shl(3).wrapping_shr(shift.into());
     Place { array, first }
@@ -129,7 +153,7 @@ pub(super) fn find(offset: u32) -> Place {
 /// Whether an array can be accessed by this size.
 #[inline(always)]
 pub(super) fn legal(array: Array, size: Size) -> bool {
-    size == Size::Word || size == Size::Byte && array == Array::Priority
+    size == Size::Word || size == Size::Byte && matches!(array, Array::Priority | Array::Targets)
 }
 
 /// What a read of `array` from `lane` on gives; `pending` and `active` as the guest is to see them.
@@ -143,7 +167,7 @@ fn read(bank: &Bank, array: Array, lane: u32, size: Size, pending: u32, active: 
         Array::Priority if size == Size::Byte => bank.priority(lane).into(),
         Array::Priority => (0..4).rev().fold(0, |word, n| word << 8 | u32::from(bank.priority(lane | n))),
         Array::Config => spread(bank.edge >> (lane & 16)),
-        Array::Reserved | Array::None => 0,
+        Array::Targets | Array::Reserved | Array::None => 0,
     }
 }
 
@@ -210,8 +234,9 @@ fn state_in_lists(lists: &Lists, first: u32, lanes: u32) -> (u32, u32) {
     let (mut pending, mut active) = (0, 0);
     for n in Bits(lists.used.into()) {
         let entry = lists.lr.get(n as usize & 15).copied().unwrap_or(0);
-        let b = bit(entry as u32 & 31) & lanes;
-        if entry as u32 & !31 == first {
+        let intid = lr::intid(entry);
+        let b = bit(intid & 31) & lanes;
+        if intid & !31 == first {
             pending |= if entry & lr::PENDING != 0 { b } else { 0 };
             active |= if entry & lr::ACTIVE != 0 { b } else { 0 };
         }

@@ -15,13 +15,14 @@ impl Vgic {
     /// rather than never.
     pub fn signals(&self, me: VcpuId, lists: &Lists) -> bool {
         let Some(cpu) = self.cpu(me) else { return false };
+        self.suspect_interface(me, cpu, lists);
         let groups = self.groups.load(Ordering::Relaxed);
         let private = cpu.private.lock();
         let spis = private.spi_lists != 0 || cpu.spi_banks.load(Ordering::Acquire) != 0;
         let mut view = if spis { self.see_spis(me, cpu, lists, groups) } else { Interface::new(lists.vmcr) };
         for n in Bits(u32::from(lists.used)) {
             let entry = read(lists, n);
-            if (entry as u32) < 32 {
+            if lr::intid(entry) < 32 {
                 view.see_entry(entry, &private.bank);
             }
         }
@@ -36,7 +37,8 @@ impl Vgic {
         let spis = self.spis.lock();
         for n in Bits(u32::from(lists.used)) {
             let entry = read(lists, n);
-            let bank = spis.banks.get(spi_bank(entry as u32)).filter(|_| entry as u32 >= 32);
+            let intid = lr::intid(entry);
+            let bank = spis.banks.get(spi_bank(intid)).filter(|_| intid >= 32);
             if let Some(here) = bank {
                 view.see_entry(entry, &here.bank);
             }

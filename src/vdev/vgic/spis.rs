@@ -24,9 +24,9 @@ pub(super) struct SpiBank {
     pub(super) home: [u8; 32],
     /// Where each goes when it becomes pending: from IROUTER or ITARGETSR.
     target: [u8; 32],
-    /// Aff3 to Aff0 of IROUTER.
+    /// Aff3 to Aff0 of IROUTER; or ITARGETSR.
     route: [u32; 32],
-    /// IROUTER.Interrupt_Routing_Mode: any vCPU will do.
+    /// IROUTER.Interrupt_Routing_Mode: any vCPU will do; or several bits in ITARGETSR: any of those.
     any: u32,
 }
 
@@ -85,6 +85,21 @@ impl SpiBank {
         }
     }
 
+    /// ITARGETSR of `lane`: a GICv2 guest has it where others have IROUTER.
+    pub(super) fn targets(&self, lane: u32) -> u8 {
+        self.route.get(lane as usize & 31).copied().unwrap_or(0) as u8
+    }
+
+    /// ITARGETSR as written; of several targets, `chosen` is the one that gets it.
+    pub(super) fn set_targets(&mut self, lane: u32, targets: u8, chosen: u8) {
+        self.set_route(lane, targets.into(), targets.count_ones() > 1, chosen);
+    }
+
+    /// Those with several targets, or with IROUTER.Interrupt_Routing_Mode.
+    pub(super) fn any(&self) -> u32 {
+        self.any
+    }
+
     /// IROUTER as read.
     pub(super) fn route(&self, lane: u32) -> u64 {
         let affinity = u64::from(self.route.get(lane as usize & 31).copied().unwrap_or(0));
@@ -124,7 +139,7 @@ impl Spis {
         spis
     }
 
-    /// Back to the state after reset; lines stay.
+    /// Back to the state after reset, all of them to `target`; lines stay.
     pub(super) fn reset(&mut self, target: u8) {
         for spis in &mut self.banks {
             let mut bank = spis.bank.clone();

@@ -23,7 +23,7 @@ const WAKER_PROCESSOR_SLEEP: u64 = 1 << 1;
 /// GICR_WAKER.ChildrenAsleep.
 const WAKER_CHILDREN_ASLEEP: u64 = 1 << 2;
 /// GICD_IIDR and GICR_IIDR: implementer Arm's JEP106 code, product `M`.
-const IIDR: u32 = 0x4d00_043b;
+pub(super) const IIDR: u32 = 0x4d00_043b;
 
 /// GICx_PIDR4..7, 0..3, CIDR0..3 from 0xffd0: those of Arm's own GICv3.
 const fn ids(part: u32) -> [u32; 12] {

@@ -4,7 +4,7 @@
 //! `NAME: FAIL why` lines, and it powers the machine off by PSCI. Each also runs without a hypervisor, on
 //! QEMU's `virt` at EL1, which is the reference for what a guest should see.
 //!
-//! Written for EL1 with GICv3. The MMU is off at the start of `main`, as the boot protocol has it; guests
+//! Written for EL1 with GICv2 or GICv3, as the tree says. The MMU is off at the start of `main`, as the boot protocol has it; guests
 //! that use atomics or second CPUs turn it on by [`mmu::on`].
 #![no_std]
 

@@ -79,6 +79,7 @@ const QUIET: Watch =
     Watch { armed: false, el0: false, count: 0, fault: Fault { esr: 0, elr: 0, far: 0, spsr: 0, vector: 0 } };
 static mut WATCHES: [Watch; CPUS] = [QUIET; CPUS];
 static IRQ: AtomicUsize = AtomicUsize::new(0);
+static FIQ: AtomicUsize = AtomicUsize::new(0);
 
 fn watch() -> *mut Watch {
     let cpu = crate::mrs!("tpidr_el1") as usize % CPUS;
@@ -124,6 +125,21 @@ pub fn on_irq(handler: fn(&mut Frame)) {
     IRQ.store(handler as usize, Ordering::Relaxed);
 }
 
+/// Has fast interrupts handled by `handler`.
+pub fn on_fiq(handler: fn(&mut Frame)) {
+    FIQ.store(handler as usize, Ordering::Relaxed);
+}
+
+/// Unmasks fast interrupts.
+pub fn fiqs_on() {
+    crate::op!("msr daifclr, #1");
+}
+
+/// Masks fast interrupts.
+pub fn fiqs_off() {
+    crate::op!("msr daifset, #1");
+}
+
 /// Unmasks interrupts.
 pub fn irqs_on() {
     crate::op!("msr daifclr, #2");
@@ -136,9 +152,13 @@ pub fn irqs_off() {
 
 #[unsafe(no_mangle)]
 extern "C" fn rust_exception(frame: &mut Frame, vector: u64) {
-    let handler = IRQ.load(Ordering::Relaxed);
-    if vector & 3 == 1 && handler != 0 {
-        // SAFETY: stored by on_irq from a fn of this type.
+    let handler = match vector & 3 {
+        1 => IRQ.load(Ordering::Relaxed),
+        2 => FIQ.load(Ordering::Relaxed),
+        _ => 0,
+    };
+    if handler != 0 {
+        // SAFETY: stored by on_irq or on_fiq from a fn of this type.
         let handler: fn(&mut Frame) = unsafe { core::mem::transmute(handler) };
         return handler(frame);
     }

@@ -1,14 +1,29 @@
-//! A CPU interface with list registers, as IHI 0069 chapter 6 describes it, and a small run loop around it.
+//! A CPU interface with list registers, as IHI 0069 chapter 6 and IHI 0048B chapter 5 describe it.
+//!
+//! ICH and GICH do the same with the same list registers; what the guest reads and writes differs with the
+//! version, as does whether its deactivation ever gets here.
 
-use crate::exit::Size;
+use super::port::Port;
+pub(super) use super::vm::{Vm, vcpu};
 use crate::machine::{IntId, ppi};
-use crate::vcpu::{Lists, VcpuId};
-use crate::vdev::vgic::{Frame, GicVersion, Kicks, Outcome, Raised, Vgic, VgicConfig, lr};
+use crate::vcpu::Lists;
+use crate::vdev::vgic::{GicVersion, lr};
 
 pub(super) const TIMER: u32 = ppi::VIRTUAL_TIMER.0;
+/// No interrupt.
+pub(super) const SPURIOUS: u32 = 1023;
+/// GICv2: one of Group 1, that this register does not give.
+pub(super) const OTHER_GROUP: u32 = 1022;
+/// GICC_CTLR.AckCtl, where ICH_VMCR_EL2 and GICH_VMCR have it.
+pub(super) const ACK_CTL: u64 = 1 << 2;
 
 /// One vCPU on a CPU of its own, or on none.
 pub(super) struct Cpu {
+    pub(super) version: GicVersion,
+    /// Bits of a priority.
+    pub(super) priority_bits: u8,
+    /// How many list registers there are.
+    pub(super) count: u8,
     pub(super) lists: Lists,
     /// On a CPU.
     pub(super) resident: bool,
@@ -23,13 +38,37 @@ pub(super) struct Cpu {
     /// The physical timer PPI: its line and its state in the redistributor.
     pub(super) timer_line: bool,
     pub(super) timer_active: bool,
+    /// What is in its list registers may have got there by no guest.
+    pub(super) untrusted: bool,
 }
 
 fn priority(entry: u64) -> u8 {
     (entry >> 48) as u8
 }
 
+/// What IAR gives for an entry: GICv2's SGIs with their source CPU.
+fn id(entry: u64) -> u32 {
+    entry as u32 & 0x1fff
+}
+
 impl Cpu {
+    pub(super) fn new(version: GicVersion, priority_bits: u8, count: u8, lists: Lists) -> Self {
+        Self {
+            version,
+            priority_bits,
+            count,
+            lists,
+            resident: false,
+            lr: [!0; 16],
+            hcr: 0,
+            vmcr: 0,
+            running: Vec::new(),
+            timer_line: false,
+            timer_active: false,
+            untrusted: false,
+        }
+    }
+
     fn writeable(&self) -> u64 {
         self.hcr & !(31 << 27)
     }
@@ -65,6 +104,7 @@ impl Cpu {
     pub(super) fn enter(&mut self) {
         if self.lists.loaded {
             assert!(self.lists.dirty == 0 && !self.lists.hcr_dirty);
+            assert!(!self.lists.emulated, "there is nothing to load");
             return;
         }
         if !self.resident {
@@ -83,21 +123,29 @@ impl Cpu {
         if self.lists.hcr_dirty {
             self.hcr = self.lists.hcr;
             if self.lists.release & 1 << TIMER != 0 {
-                assert!(self.timer_active, "released what was not active");
+                assert!(self.timer_active || self.untrusted, "released what was not active");
                 self.timer_active = false;
             }
             self.lists.release = 0;
         }
         assert_eq!(self.lists.release, 0);
-        self.lists.dirty = 0;
         self.lists.hcr_dirty = false;
+        if self.lists.emulated {
+            self.lr = self.lists.lr;
+            self.check();
+            return;
+        }
+        self.lists.dirty = 0;
         self.lists.loaded = true;
         self.check();
+        assert!(self.hcr & lr::HCR_EN != 0);
+        assert_eq!(self.hcr, self.lists.hcr);
     }
 
     /// What must hold of list registers at an entry.
     fn check(&self) {
         let mut seen = Vec::new();
+        assert_eq!(u32::from(self.lists.used) >> self.count, 0, "list registers that do not exist");
         for n in 0..16 {
             let entry = self.lr[n];
             assert_eq!(entry, self.lists.lr[n], "a change of LR{n} was not marked");
@@ -109,64 +157,148 @@ impl Cpu {
                 entry & lr::HW == 0 || entry & lr::STATE != lr::STATE,
                 "pending and active hardware entry"
             );
-            assert!(!seen.contains(&(entry as u32)), "INTID {} twice", entry as u32);
-            seen.push(entry as u32);
+            let intid = entry as u32 & 0x3ff;
+            assert!(intid < 16 || entry as u32 == intid, "{entry:#x} has a source CPU");
+            assert!(!seen.contains(&intid), "INTID {intid} twice");
+            seen.push(intid);
         }
-        assert!(self.hcr & lr::HCR_EN != 0);
-        assert_eq!(self.hcr, self.lists.hcr);
     }
 
     pub(super) fn running_priority(&self) -> u8 {
         self.running.last().copied().unwrap_or(0xff)
     }
 
-    /// The list register that would be signalled.
-    pub(super) fn signalled(&self) -> Option<usize> {
+    /// The list register with the most urgent pending interrupt of a group that is on.
+    fn most_urgent(&self) -> Option<usize> {
         let enabled = |entry: u64| self.vmcr & if entry & lr::GROUP1 != 0 { 2 } else { 1 } != 0;
         let pending = |n: &usize| self.lr[*n] & lr::STATE == lr::PENDING && enabled(self.lr[*n]);
-        let n = (0..16).filter(pending).min_by_key(|&n| priority(self.lr[n]))?;
+        (0..16).filter(pending).min_by_key(|&n| priority(self.lr[n]))
+    }
+
+    /// The list register that would be signalled.
+    pub(super) fn signalled(&self) -> Option<usize> {
+        let n = self.most_urgent()?;
         let masked = priority(self.lr[n]) >= (self.vmcr >> 24) as u8;
         let group = priority(self.lr[n]) & lr::group_mask(self.vmcr, self.lr[n] & lr::GROUP1 != 0);
         (!masked && group < self.running_priority()).then_some(n)
     }
 
-    /// ICC_IARn_EL1.
+    /// Takes what is signalled, whatever its group.
     pub(super) fn acknowledge(&mut self) -> Option<u32> {
         let n = self.signalled()?;
         let entry = self.lr[n];
         self.running.push(priority(entry) & lr::group_mask(self.vmcr, entry & lr::GROUP1 != 0));
         self.lr[n] = entry & !lr::STATE | lr::ACTIVE;
-        Some(entry as u32)
+        Some(id(entry))
     }
 
-    fn deactivate(&mut self, intid: u32) {
-        let found = (0..16).find(|&n| self.lr[n] & lr::ACTIVE != 0 && self.lr[n] as u32 == intid);
+    /// What IAR or HPPIR says instead of this entry, if it may not say which it is.
+    fn denied(&self, entry: u64, group1: bool) -> Option<u32> {
+        let is_group1 = entry & lr::GROUP1 != 0;
+        match self.version {
+            GicVersion::V3 => (is_group1 != group1).then_some(SPURIOUS),
+            GicVersion::V2 if group1 => (!is_group1).then_some(SPURIOUS),
+            GicVersion::V2 => (is_group1 && self.vmcr & ACK_CTL == 0).then_some(OTHER_GROUP),
+        }
+    }
+
+    fn deactivate(&mut self, value: u32) {
+        let found = (0..16).find(|&n| self.lr[n] & lr::ACTIVE != 0 && id(self.lr[n]) == value);
         let Some(n) = found else {
             self.hcr = self.writeable() | ((self.hcr >> 27 & 31) + 1).min(31) << 27;
             return;
         };
         self.lr[n] &= !lr::ACTIVE;
         if self.lr[n] & lr::HW != 0 {
-            assert_eq!(self.lr[n] >> 32 & 0x1fff, u64::from(TIMER));
-            self.timer_active = false;
+            if self.lr[n] >> 32 & 0x1fff == u64::from(TIMER) {
+                self.timer_active = false;
+            }
         }
     }
 
-    /// ICC_EOIRn_EL1.
-    pub(super) fn end(&mut self, intid: u32) {
-        self.running.pop();
+    /// ICC_EOIRn_EL1, GICV_EOIR, GICV_AEOIR.
+    pub(super) fn end(&mut self, value: u32) {
+        if value & 0x3ff >= 1020 || self.running.pop().is_none() {
+            return;
+        }
         if self.vmcr & lr::VMCR_VEOIM == 0 {
-            self.deactivate(intid);
+            self.deactivate(value);
         }
     }
 
     /// ICC_DIR_EL1; false if it traps.
-    pub(super) fn dir(&mut self, intid: u32) -> bool {
+    pub(super) fn dir(&mut self, value: u32) -> bool {
         let trapped = self.hcr & lr::HCR_TDIR != 0;
-        if !trapped {
-            self.deactivate(intid);
+        if !trapped && value & 0x3ff < 1020 && self.vmcr & lr::VMCR_VEOIM != 0 {
+            self.deactivate(value);
         }
         !trapped
+    }
+
+    /// The lowest binary point of Group 0; that of Group 1 is one more.
+    fn lowest_bpr(&self) -> u64 {
+        7u64.saturating_sub(self.priority_bits.into())
+    }
+
+    /// A load from the guest's interface.
+    pub(super) fn read(&mut self, port: Port) -> u32 {
+        let bpr = |shift: u32| self.vmcr >> shift & 7;
+        let value = match port {
+            Port::Iar(group1) => {
+                let denied = self.signalled().map(|n| self.denied(self.lr[n], group1));
+                return match denied {
+                    None => SPURIOUS,
+                    Some(Some(special)) => special,
+                    Some(None) => self.acknowledge().unwrap(),
+                };
+            }
+            Port::Hppir(group1) => {
+                let Some(n) = self.most_urgent() else { return SPURIOUS };
+                return self.denied(self.lr[n], group1).unwrap_or(id(self.lr[n]));
+            }
+            Port::Rpr => return self.running_priority().into(),
+            Port::Pmr => self.vmcr >> lr::VMCR_VPMR_SHIFT & 0xff,
+            Port::Bpr(false) => bpr(lr::VMCR_VBPR0_SHIFT),
+            Port::Bpr(true) if self.version == GicVersion::V3 && self.vmcr & lr::VMCR_VCBPR != 0 => {
+                (bpr(lr::VMCR_VBPR0_SHIFT) + 1).min(7)
+            }
+            Port::Bpr(true) => bpr(lr::VMCR_VBPR1_SHIFT),
+            Port::Ctlr if self.version == GicVersion::V2 => self.vmcr & 0x21f,
+            Port::Ctlr => self.vmcr >> 4 & 1 | (self.vmcr >> 9 & 1) << 1,
+            Port::Enable(group1) => self.vmcr >> u32::from(group1) & 1,
+            Port::Eoir(_) | Port::Dir => 0,
+        };
+        value as u32
+    }
+
+    fn set_vmcr(&mut self, mask: u64, bits: u64) {
+        self.vmcr = self.vmcr & !mask | bits & mask;
+    }
+
+    /// A store to the guest's interface; false if it traps.
+    pub(super) fn write(&mut self, port: Port, value: u32) -> bool {
+        let wide = u64::from(value);
+        match port {
+            Port::Eoir(_) => self.end(value & 0x1fff),
+            Port::Dir => return self.dir(value & 0x1fff),
+            Port::Pmr => {
+                self.set_vmcr(0xff << 24, (wide & 0xff << (8 - self.priority_bits) & 0xff) << 24);
+            }
+            Port::Bpr(false) => {
+                let bpr = (wide & 7).max(self.lowest_bpr());
+                self.set_vmcr(7 << lr::VMCR_VBPR0_SHIFT, bpr << lr::VMCR_VBPR0_SHIFT);
+            }
+            Port::Bpr(true) if self.version == GicVersion::V3 && self.vmcr & lr::VMCR_VCBPR != 0 => {}
+            Port::Bpr(true) => {
+                let bpr = (wide & 7).max(self.lowest_bpr() + 1);
+                self.set_vmcr(7 << lr::VMCR_VBPR1_SHIFT, bpr << lr::VMCR_VBPR1_SHIFT);
+            }
+            Port::Ctlr if self.version == GicVersion::V2 => self.set_vmcr(0x21f, wide),
+            Port::Ctlr => self.set_vmcr(1 << 4 | 1 << 9, (wide & 1) << 4 | (wide & 2) << 8),
+            Port::Enable(group1) => self.set_vmcr(1 << u32::from(group1), (wide & 1) << u32::from(group1)),
+            Port::Iar(_) | Port::Hppir(_) | Port::Rpr => {}
+        }
+        true
     }
 
     /// ICH_MISR_EL2 is not zero.
@@ -181,232 +313,5 @@ impl Cpu {
             || on(lr::HCR_VGRP0DIE) && !g0
             || on(lr::HCR_VGRP1EIE) && g1
             || on(lr::HCR_VGRP1DIE) && !g1
-    }
-}
-
-/// A VM: its vGIC, its vCPUs, and what runs them.
-pub(super) struct Vm {
-    pub(super) vgic: Vgic,
-    pub(super) cpus: Vec<Cpu>,
-    /// Linked interrupts raised since somebody last looked, by vCPU.
-    pub(super) raised: Vec<usize>,
-    /// Whether the last of them found its vCPU running.
-    running: bool,
-}
-
-pub(super) const RD: u64 = 0;
-
-pub(super) fn vcpu(n: usize) -> VcpuId {
-    VcpuId(n as u16)
-}
-
-impl Vm {
-    pub(super) fn new(vcpus: usize, lists: u8) -> Self {
-        let mpidrs = (0..vcpus as u64).map(|n| 1 << 31 | n % 16 | n / 16 << 8).collect();
-        let config = VgicConfig {
-            version: GicVersion::V3,
-            mpidrs,
-            spis: 64,
-            lists,
-            priority_bits: 5,
-            emulated: false,
-        };
-        let vgic = Vgic::new(config);
-        let mut vm = Self { vgic, cpus: Vec::new(), raised: Vec::new(), running: false };
-        for n in 0..vcpus {
-            let mut lists = Lists::default();
-            vm.vgic.reset_cpu(vcpu(n), &mut lists);
-            vm.cpus.push(Cpu {
-                lists,
-                resident: false,
-                lr: [!0; 16],
-                hcr: 0,
-                vmcr: 0,
-                running: Vec::new(),
-                timer_line: false,
-                timer_active: false,
-            });
-            vm.look(n);
-        }
-        vm.settle();
-        vm
-    }
-
-    /// What a Linux kernel sets up: all in Group 1, groups on, priority mask open.
-    pub(super) fn linux(vcpus: usize, lists: u8) -> Self {
-        let mut vm = Self::new(vcpus, lists);
-        vm.write(0, Frame::Gicd, 0, 0x12 | 1);
-        for n in 0..vcpus {
-            vm.write(n, Frame::GicrRd(vcpu(n)), RD + 0x14, 0);
-            vm.write(n, Frame::GicrSgi(vcpu(n)), 0x80, !0);
-            vm.write(n, Frame::GicrSgi(vcpu(n)), 0x180, !0);
-            vm.write(n, Frame::GicrSgi(vcpu(n)), 0x100, 0xffff);
-            for offset in (0x400..0x420).step_by(4) {
-                vm.write(n, Frame::GicrSgi(vcpu(n)), offset, 0xa0a0_a0a0);
-            }
-            vm.cpus[n].vmcr |= 2 | 0xf0 << 24;
-        }
-        for word in 1..3 {
-            vm.write(0, Frame::Gicd, 0x80 + 4 * word, !0);
-        }
-        for offset in (0x420..0x460).step_by(4) {
-            vm.write(0, Frame::Gicd, offset, 0xa0a0_a0a0);
-        }
-        vm
-    }
-
-    /// What the run loop does before an entry.
-    pub(super) fn look(&mut self, n: usize) {
-        self.look_raised(n, Raised::NOTHING);
-    }
-
-    /// The same at an exit that raises something.
-    pub(super) fn look_raised(&mut self, n: usize, raised: Raised) {
-        let cpu = &mut self.cpus[n];
-        cpu.fold();
-        let kicks = self.vgic.sync_raised(vcpu(n), &mut cpu.lists, raised);
-        assert!(!self.vgic.attention(vcpu(n)));
-        cpu.enter();
-        self.check_kicks(n, kicks);
-    }
-
-    /// Who has to look was kicked, or is the one that is at it.
-    pub(super) fn check_kicks(&self, me: usize, kicks: Kicks) {
-        for n in 0..self.cpus.len() {
-            if n != me && self.cpus[n].resident && self.vgic.attention(vcpu(n)) {
-                assert!(kicks.contains(vcpu(n)), "vCPU {n} has to look and was not kicked");
-            }
-        }
-    }
-
-    /// Until nobody has anything to do.
-    pub(super) fn settle(&mut self) {
-        for _ in 0..20 {
-            let mut quiet = true;
-            for n in 0..self.cpus.len() {
-                let cpu = &self.cpus[n];
-                if !cpu.resident {
-                    continue;
-                }
-                if cpu.timer_line && !cpu.timer_active {
-                    self.cpus[n].timer_active = true;
-                    // While it runs, or while it waits.
-                    self.running = !self.running;
-                    if self.running {
-                        self.look_raised(n, Raised::linked(IntId(TIMER)));
-                    } else {
-                        self.vgic.raise_linked(vcpu(n), IntId(TIMER));
-                    }
-                    self.raised.push(n);
-                    quiet = false;
-                }
-                if self.vgic.attention(vcpu(n)) || self.cpus[n].maintenance() {
-                    let kicked: Vec<_> =
-                        (0..self.cpus.len()).filter(|&n| self.vgic.attention(vcpu(n))).collect();
-                    let cpu = &mut self.cpus[n];
-                    cpu.fold();
-                    let kicks = self.vgic.sync(vcpu(n), &mut cpu.lists);
-                    cpu.enter();
-                    for m in 0..self.cpus.len() {
-                        let new =
-                            self.cpus[m].resident && self.vgic.attention(vcpu(m)) && !kicked.contains(&m);
-                        assert!(!new || kicks.contains(vcpu(m)), "vCPU {m} was not kicked by a sync");
-                    }
-                    quiet = false;
-                }
-            }
-            if quiet {
-                return;
-            }
-        }
-        panic!("never settles");
-    }
-
-    /// An access by a vCPU that runs, as the run loop does it.
-    pub(super) fn access(
-        &mut self,
-        me: usize,
-        frame: Frame,
-        offset: u64,
-        size: Size,
-        write: Option<u64>,
-    ) -> Outcome {
-        for _ in 0..5 {
-            let cpu = &mut self.cpus[me];
-            let outcome = self.vgic.access(vcpu(me), frame, offset, size, write, &mut cpu.lists);
-            match outcome {
-                Outcome::Fold => {
-                    assert!(write.is_none(), "a write never waits");
-                    self.cpus[me].fold();
-                }
-                Outcome::Remote(other) => {
-                    assert!(write.is_none(), "a write never waits");
-                    assert!(self.vgic.attention(other) && self.cpus[usize::from(other.0)].resident);
-                    self.look(usize::from(other.0));
-                }
-                Outcome::Done(_, kicks) => {
-                    self.check_kicks(me, kicks);
-                    self.cpus[me].enter();
-                    self.settle();
-                    return outcome;
-                }
-                Outcome::Refused(_) => return outcome,
-            }
-        }
-        panic!("an access is never done");
-    }
-
-    pub(super) fn write(&mut self, me: usize, frame: Frame, offset: u64, value: u32) {
-        let outcome = self.access(me, frame, offset, Size::Word, Some(value.into()));
-        assert!(matches!(outcome, Outcome::Done(0, _)), "{frame:?} {offset:#x}: {outcome:?}");
-    }
-
-    pub(super) fn read(&mut self, me: usize, frame: Frame, offset: u64) -> u32 {
-        match self.access(me, frame, offset, Size::Word, None) {
-            Outcome::Done(value, _) => value as u32,
-            other => panic!("{frame:?} {offset:#x}: {other:?}"),
-        }
-    }
-
-    pub(super) fn set_spi(&mut self, spi: u16, level: bool) {
-        let kicks = self.vgic.set_spi(spi, level);
-        self.check_kicks(usize::MAX, kicks);
-        self.settle();
-    }
-
-    pub(super) fn set_timer(&mut self, n: usize, level: bool) {
-        self.cpus[n].timer_line = level;
-        self.settle();
-    }
-
-    /// The guest takes an interrupt, if it is signalled.
-    pub(super) fn take(&mut self, n: usize) -> Option<u32> {
-        let intid = self.cpus[n].acknowledge();
-        self.settle();
-        intid
-    }
-
-    pub(super) fn end(&mut self, n: usize, intid: u32) {
-        self.cpus[n].end(intid);
-        self.settle();
-    }
-
-    pub(super) fn leave(&mut self, n: usize) {
-        self.cpus[n].put();
-        let kicks = self.vgic.unload(vcpu(n), &mut self.cpus[n].lists);
-        assert_eq!(self.cpus[n].lists.used, 0);
-        self.check_kicks(n, kicks);
-        self.settle();
-    }
-
-    pub(super) fn come(&mut self, n: usize) {
-        if !self.cpus[n].resident {
-            if self.vgic.attention(vcpu(n)) {
-                self.look(n);
-            } else {
-                self.cpus[n].enter();
-            }
-            self.settle();
-        }
     }
 }

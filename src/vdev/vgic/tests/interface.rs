@@ -1,172 +1,21 @@
 //! The CPU interface in software: one rule of the architecture each, on list registers written by hand.
 //!
-//! What both versions have is tried with both. How it works together with the core is in `alone`.
+//! What both versions have is tried with both. How it works together with the core is in `emulated`.
 
+use super::guest::{
+    BOTH, BPR0, BPR1, CTLR, EOIR0, EOIR1, Guest, HPPIR0, HPPIR1, IAR0, IAR1, ME, PMR, gicc, reg,
+};
 use crate::exit::{Size, SysRegId};
 use crate::machine::ppi;
-use crate::vcpu::{Lists, VcpuId};
+use crate::vcpu::Lists;
 use crate::vdev::AccessError;
 use crate::vdev::vgic::{Frame, GicVersion, Kicks, Outcome, Vgic, VgicConfig, lr};
 
-pub(super) const ME: VcpuId = VcpuId(0);
-pub(super) const BOTH: [GicVersion; 2] = [GicVersion::V2, GicVersion::V3];
 const VF: u64 = 1 << 6;
 const VI: u64 = 1 << 7;
 
-/// A guest's view of its CPU interface.
-pub(super) struct Guest {
-    pub(super) vgic: Vgic,
-    pub(super) lists: Lists,
-    version: GicVersion,
-}
-
-/// Registers by what they do, with the manual's names: GICC offset; ICC CRm and op2 of CRn 12.
-#[derive(Clone, Copy)]
-pub(super) struct Reg(u64, u32, u32);
-
-pub(super) const BPR0: Reg = Reg(0x08, 8, 3);
-pub(super) const BPR1: Reg = Reg(0x1c, 12, 3);
-const IAR0: Reg = Reg(0x0c, 8, 0);
-const IAR1: Reg = Reg(0x20, 12, 0);
-const EOIR0: Reg = Reg(0x10, 8, 1);
-const EOIR1: Reg = Reg(0x24, 12, 1);
-const HPPIR0: Reg = Reg(0x18, 8, 2);
-const HPPIR1: Reg = Reg(0x28, 12, 2);
-const RPR: Reg = Reg(0x14, 11, 3);
-const DIR: Reg = Reg(0x1000, 11, 1);
-const CTLR: Reg = Reg(0, 12, 4);
-const APR: Reg = Reg(0xd0, 8, 4);
-
-impl Guest {
-    /// All groups on and nothing masked, with `lists` list registers and `bits` bits of priority.
-    pub(super) fn of(version: GicVersion, lists: u8, bits: u8) -> Self {
-        let mpidrs = vec![1 << 31, 1 << 31 | 1];
-        let config = VgicConfig { version, mpidrs, spis: 64, lists, priority_bits: bits, emulated: true };
-        let vgic = Vgic::new(config);
-        let mut lists = Lists::default();
-        vgic.reset_cpu(ME, &mut lists);
-        vgic.sync(ME, &mut lists);
-        let mut guest = Self { vgic, lists, version };
-        guest.set_groups(true, true);
-        guest.set_mask(0xff);
-        guest
-    }
-
-    fn new(version: GicVersion) -> Self {
-        Self::of(version, 4, 5)
-    }
-
-    fn call(&mut self, reg: Reg, write: Option<u64>) -> Outcome {
-        let Reg(offset, crm, op2) = reg;
-        match self.version {
-            GicVersion::V2 => self.vgic.access(ME, Frame::Gicc, offset, Size::Word, write, &mut self.lists),
-            GicVersion::V3 => {
-                let reg = SysRegId::new(3, 0, 12, crm, op2);
-                self.vgic.icc(ME, reg, write, &mut self.lists).expect("no such register")
-            }
-        }
-    }
-
-    pub(super) fn read(&mut self, reg: Reg) -> u64 {
-        match self.call(reg, None) {
-            Outcome::Done(value, _) => value,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    pub(super) fn write(&mut self, reg: Reg, value: u64) {
-        let outcome = self.call(reg, Some(value));
-        assert!(matches!(outcome, Outcome::Done(0, _)), "{outcome:?}");
-    }
-
-    pub(super) fn set_mask(&mut self, mask: u64) {
-        match self.version {
-            GicVersion::V2 => self.write(Reg(4, 0, 0), mask),
-            GicVersion::V3 => {
-                let done = self.vgic.icc(ME, PMR, Some(mask), &mut self.lists);
-                assert!(matches!(done, Some(Outcome::Done(0, _))));
-            }
-        }
-    }
-
-    fn mask(&mut self) -> u64 {
-        match self.version {
-            GicVersion::V2 => self.read(Reg(4, 0, 0)),
-            GicVersion::V3 => match self.vgic.icc(ME, PMR, None, &mut self.lists) {
-                Some(Outcome::Done(value, Kicks::NONE)) => value,
-                other => panic!("{other:?}"),
-            },
-        }
-    }
-
-    pub(super) fn set_groups(&mut self, group0: bool, group1: bool) {
-        match self.version {
-            GicVersion::V2 => {
-                // Group 1 by GICC_IAR as well: AckCtl.
-                let old = self.read(CTLR) & !3;
-                self.write(CTLR, old | 4 | u64::from(group0) | u64::from(group1) << 1);
-            }
-            GicVersion::V3 => {
-                self.write(Reg(0, 12, 6), group0.into());
-                self.write(Reg(0, 12, 7), group1.into());
-            }
-        }
-    }
-
-    /// CBPR and EOImode.
-    pub(super) fn set_modes(&mut self, common: bool, split: bool) {
-        let old = self.read(CTLR);
-        let bits = match self.version {
-            GicVersion::V2 => old & !(1 << 4 | 1 << 9) | u64::from(common) << 4 | u64::from(split) << 9,
-            GicVersion::V3 => u64::from(common) | u64::from(split) << 1,
-        };
-        self.write(CTLR, bits);
-    }
-
-    /// List register `n`: an interrupt of Group 1 pends.
-    fn pend(&mut self, n: usize, intid: u64, priority: u64) {
-        self.list(n, lr::PENDING | lr::GROUP1 | priority << lr::PRIORITY_SHIFT | intid);
-    }
-
-    pub(super) fn list(&mut self, n: usize, entry: u64) {
-        self.lists.lr[n] = entry;
-        self.lists.used |= 1 << n;
-        self.vgic.signal(&mut self.lists);
-    }
-
-    /// Takes what is signalled, by the register of its group.
-    pub(super) fn take(&mut self) -> Option<u64> {
-        let first = self.read(if self.version == GicVersion::V2 { IAR0 } else { IAR1 });
-        let intid = if first == 1023 { self.read(IAR0) } else { first };
-        (intid != 1023).then_some(intid)
-    }
-
-    /// Ends an interrupt of Group 1.
-    pub(super) fn end(&mut self, intid: u64) {
-        self.write(EOIR1, intid);
-    }
-
-    pub(super) fn dir(&mut self, intid: u64) {
-        self.write(DIR, intid);
-    }
-
-    fn signals(&self) -> bool {
-        self.lists.signalled != 0
-    }
-
-    fn state(&self, n: usize) -> u64 {
-        self.lists.lr[n] & lr::STATE
-    }
-
-    pub(super) fn running_priority(&mut self) -> u64 {
-        self.read(RPR)
-    }
-}
-
-const PMR: SysRegId = SysRegId::new(3, 0, 4, 6, 0);
-
 fn each(test: impl Fn(Guest)) {
-    BOTH.map(|version| test(Guest::new(version)));
+    BOTH.into_iter().for_each(|version| test(Guest::new(version)));
 }
 
 #[test]
@@ -205,6 +54,63 @@ fn an_end_drops_the_highest_priority_whatever_it_names() {
         assert_eq!((guest.running_priority(), guest.state(0), guest.state(1)), (0x80, 0, lr::ACTIVE));
         guest.end(41);
         assert_eq!((guest.running_priority(), guest.state(1)), (0xff, 0));
+    });
+}
+
+#[test]
+fn of_several_active_priorities_the_highest_is_dropped() {
+    each(|mut guest| {
+        for priority in [0x80, 0x40] {
+            guest.set_modes(false, true);
+            guest.pend(0, 40, priority);
+            assert_eq!(guest.take(), Some(40));
+            guest.dir(40);
+        }
+        guest.set_modes(false, false);
+        guest.pend(0, 41, 0x20);
+        assert_eq!(guest.take(), Some(41));
+        for running in [0x40, 0x80, 0xff] {
+            guest.end(41);
+            assert_eq!(guest.running_priority(), running);
+        }
+    });
+}
+
+#[test]
+fn a_maintenance_condition_is_seen_to_at_once() {
+    each(|mut guest| {
+        let mut told = |asked: u64, entries: &[u64], vmcr: u64| {
+            guest.lists = Lists { hcr: lr::HCR_EN | asked, vmcr, emulated: true, ..Lists::default() };
+            entries.iter().enumerate().for_each(|(n, &entry)| guest.list(n, entry));
+            guest.set_mask(0xff);
+            // The core does not know these entries.
+            guest.lists.used == 0 && guest.lists.hcr == lr::HCR_EN
+        };
+        let (pending, active, both) = (lr::PENDING, lr::ACTIVE, lr::STATE);
+        let zero = lr::HCR_VGRP0EIE | lr::HCR_VGRP1EIE;
+        let groups = zero | lr::HCR_VGRP0DIE | lr::HCR_VGRP1DIE;
+        for (asked, entries, vmcr, expected) in [
+            (0, [0, 0], 0, false),
+            (lr::HCR_TDIR, [0, 0], 0, false),
+            (lr::HCR_UIE, [pending, 0], 0, true),
+            (lr::HCR_UIE, [pending, active], 0, false),
+            (lr::HCR_NPIE, [both, active], 0, true),
+            (lr::HCR_NPIE, [both, pending], 0, false),
+            (lr::HCR_LRENPIE, [active, pending], 0, false),
+            (lr::HCR_LRENPIE | 1 << 27, [active, pending], 0, true),
+            (lr::HCR_LRENPIE | 1 << 31, [active, pending], 0, true),
+            (1 << 27, [active, pending], 0, false),
+            (zero, [active, pending], 0, false),
+            (groups, [active, pending], 0, true),
+            (lr::HCR_VGRP0EIE | lr::HCR_VGRP1DIE, [active, pending], 1, true),
+            (lr::HCR_VGRP0EIE | lr::HCR_VGRP1DIE, [active, pending], 2, false),
+            (lr::HCR_VGRP1EIE | lr::HCR_VGRP0DIE, [active, pending], 1, false),
+            (lr::HCR_VGRP1EIE, [active, pending], 3, true),
+            (lr::HCR_VGRP0DIE, [active, pending], 2, true),
+        ] {
+            let entries: Vec<u64> = (40..).zip(entries).map(|(n, state)| state | n).collect();
+            assert_eq!(told(asked, &entries, vmcr), expected, "{asked:#x} {vmcr:#x} {entries:x?}");
+        }
     });
 }
 
@@ -303,13 +209,13 @@ fn the_mask_has_the_bits_that_priorities_have() {
             let mut guest = Guest::of(version, 4, bits);
             for mask in 0..=0xff {
                 guest.set_mask(mask);
-                assert_eq!(guest.mask(), mask & (0xff << (8 - bits)) & 0xff);
+                assert_eq!(guest.read(PMR), mask & (0xff << (8 - bits)) & 0xff);
             }
             for priority in (0..0x100).step_by(1 << (8 - bits)) {
                 guest.pend(0, 40, priority);
                 for mask in [priority, priority + (1 << (8 - bits))].map(|mask| mask.min(0xff)) {
                     guest.set_mask(mask);
-                    assert_eq!(guest.signals(), priority < guest.mask(), "{priority:#x} {mask:#x}");
+                    assert_eq!(guest.signals(), priority < guest.read(PMR), "{priority:#x} {mask:#x}");
                     assert_eq!(guest.read(HPPIR1), 40, "is pending, mask or not");
                 }
             }
@@ -489,8 +395,7 @@ fn active_priorities_are_laid_out_by_the_bits_there_are() {
                     assert_eq!(guest.read(IAR0), 40);
                     running = priority >> shift << shift;
                     assert_eq!(guest.running_priority(), running);
-                    let Reg(offset, crm, op2) = APR;
-                    let apr = Reg(offset + 4 * n, crm, op2 + n as u32);
+                    let apr = reg(0xd0 + 4 * n, 12, 8, 4 + n as u32);
                     assert_ne!(guest.read(apr) & 1 << bit, 0, "{priority:#x}");
                 }
             }
@@ -509,7 +414,7 @@ fn active_priorities_are_laid_out_by_the_bits_there_are() {
                     }
                 }
             } else {
-                (0..4).for_each(|n| guest.write(Reg(0xd0 + 4 * n, 0, 0), !0));
+                (0..4).for_each(|n| guest.write(gicc(0xd0 + 4 * n), !0));
             }
             let all = if bits == 4 { 0xffff } else { 0xffff_ffff };
             for n in 0..4 {
@@ -552,7 +457,7 @@ fn what_there_is_not_is_undefined() {
     assert!(defined(4, 6, 0, None) && !defined(4, 6, 1, None) && !defined(12, 12, 5, None));
     assert!(!defined(12, 9, 4, None) && !defined(12, 11, 5, Some(0)));
     let mut guest = Guest::new(GicVersion::V2);
-    assert_eq!(guest.vgic.icc(ME, PMR, None, &mut guest.lists), None, "a GICv2 has none of them");
+    assert_eq!(guest.vgic.icc(ME, PMR.1, None, &mut guest.lists), None, "a GICv2 has none of them");
 }
 
 #[test]
@@ -562,16 +467,16 @@ fn gicc_is_made_of_words() {
         let refused = guest.vgic.access(ME, Frame::Gicc, 0, size, None, &mut guest.lists);
         assert_eq!(refused, Outcome::Refused(AccessError::BadSize));
     }
-    assert_eq!(guest.read(Reg(0xfc, 0, 0)), 0x4d02_043b);
+    assert_eq!(guest.read(gicc(0xfc)), 0x4d02_043b);
     guest.write(CTLR, !0);
     assert_eq!(guest.read(CTLR), 0x21f);
     guest.write(CTLR, 0);
     let before = guest.lists.clone();
     for offset in [0x14, 0x18, 0x0c, 0x2c, 0xcc, 0xd4, 0xe0, 0xf8, 0xfc, 0x100, 0xffc, 0x1004, 0xfffc] {
-        guest.write(Reg(offset, 0, 0), !0);
+        guest.write(gicc(offset), !0);
     }
     for offset in [0x10, 0x24, 0x2c, 0xe0, 0x1000, 0x1004, 0xfffc] {
-        assert_eq!(guest.read(Reg(offset, 0, 0)), 0, "{offset:#x}");
+        assert_eq!(guest.read(gicc(offset)), 0, "{offset:#x}");
     }
     assert_eq!(guest.lists, before, "what is reserved or read-only keeps nothing");
 }
@@ -603,7 +508,7 @@ fn of_the_hardwares_own_interface_dir_alone_gets_here() {
                 assert_eq!(outcome, done(Kicks::of(ME)));
             }
         } else {
-            assert_eq!(vgic.icc(ME, PMR, None, &mut lists), None);
+            assert_eq!(vgic.icc(ME, PMR.1, None, &mut lists), None);
             assert_eq!(vgic.icc(ME, SysRegId::new(3, 0, 12, 12, 1), Some(20), &mut lists), None);
             for value in [20, 3] {
                 let outcome = vgic.icc(ME, SysRegId::new(3, 0, 12, 11, 1), Some(value), &mut lists);

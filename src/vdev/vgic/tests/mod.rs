@@ -6,8 +6,17 @@
     reason = "tests may fail"
 )]
 
+mod agreement;
+mod arrays;
+mod emulated;
+mod guest;
 mod hardware;
 mod interface;
 mod model;
+mod nonsense;
+mod ops;
+mod port;
 mod random;
 mod rules;
+mod v2;
+mod vm;

@@ -71,14 +71,14 @@ fn handler(_: &mut Frame) {
     if first {
         op!("hint #64");
     }
-    let id = gic::ack();
-    if id == gic::SPURIOUS {
+    let acknowledged = gic::ack();
+    if gic::id(acknowledged) == gic::SPURIOUS {
         return;
     }
-    if id == VIRTUAL {
+    if gic::id(acknowledged) == VIRTUAL {
         timer::stop();
     }
-    gic::end(id);
+    gic::end(acknowledged);
     if !first {
         op!("hint #64");
     }
@@ -113,14 +113,16 @@ fn devices() {
     guests::println!();
     // What the UART still has to say to the hypervisor, it says here.
     timer::wait(micros(2000));
-    row!("hint #70", read32(gic::GICD + 4));
+    row!("hint #70", read32(gic::gicd() + 4));
     let word = IDLE / 32 * 4;
     row!(
         "hint #71",
-        write32(gic::GICD + gic::reg::ISENABLE + word, 1 << (IDLE % 32)),
-        write32(gic::GICD + gic::reg::ICENABLE + word, 1 << (IDLE % 32))
+        write32(gic::gicd() + gic::reg::ISENABLE + word, 1 << (IDLE % 32)),
+        write32(gic::gicd() + gic::reg::ICENABLE + word, 1 << (IDLE % 32))
     );
-    row!("hint #72", read64(gic::GICR + 8));
+    if !gic::v2() {
+        row!("hint #72", read64(gic::gicr() + 8));
+    }
     row!("hint #78", read32(RTCDR));
 }
 

@@ -18,17 +18,19 @@ static DONE: AtomicU32 = AtomicU32::new(0);
 const ROUNDS: u32 = 20_000;
 
 fn on_irq(_: &mut trap::Frame) {
-    let id = gic::ack();
-    if id == gic::SPURIOUS {
+    let acknowledged = gic::ack();
+    if gic::id(acknowledged) == gic::SPURIOUS {
         return;
     }
+    let from = if gic::v2() { 1 - gic::cpu() as u32 } else { 0 };
+    check_eq!(gic::source(acknowledged), from, "source of an SGI");
     if gic::cpu() == 0 {
         BACK.fetch_add(1, Ordering::SeqCst);
     } else {
         GOT.fetch_add(1, Ordering::SeqCst);
         gic::send(2, 1);
     }
-    gic::end(id);
+    gic::end(acknowledged);
 }
 
 fn second(n: u64) {
@@ -80,7 +82,7 @@ fn main() {
             }
         }
         // To all but self.
-        guests::msr!("icc_sgi1r_el1", 1 << 40 | 1 << 24);
+        gic::send_to(1, gic::Targets::Others);
         check!(until(5000, || BACK.load(Ordering::SeqCst) == 51), "SGI to all others is lost");
         GO.store(1, Ordering::SeqCst);
         gic::send(1, 2);

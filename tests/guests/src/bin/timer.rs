@@ -125,9 +125,9 @@ fn masked_level() {
     gic::forget();
     msr!("cntv_cval_el0", 0);
     msr!("cntv_ctl_el0", 1);
-    check!(until(1000, || gic::bit(gic::reg::ISPEND, VIRTUAL)), "not pending");
+    check!(until(1000, || gic::pending(VIRTUAL)), "not pending");
     msr!("cntv_ctl_el0", 0);
-    check!(until(1000, || !gic::bit(gic::reg::ISPEND, VIRTUAL)), "pending without its cause");
+    check!(until(1000, || !gic::pending(VIRTUAL)), "pending without its cause");
     msr!("cntv_ctl_el0", 1);
     for round in 0..3 {
         let mut id = gic::SPURIOUS;
@@ -141,7 +141,6 @@ fn masked_level() {
     timer::stop();
     timer::wait(micros(200));
     // A read of the controller's registers is where a hypervisor notices, at the latest.
-    let gone =
-        until(1000, || !gic::bit(gic::reg::ISPEND, VIRTUAL) && gic::highest_pending() == gic::SPURIOUS);
+    let gone = until(1000, || !gic::pending(VIRTUAL) && gic::highest_pending() == gic::SPURIOUS);
     check!(gone, "still pending at the end");
 }
