@@ -29,14 +29,22 @@ pub(super) struct Fake {
     pub(super) puts: usize,
     pub(super) published: Vec<HostRange>,
     pub(super) timer_high: bool,
+    /// The virtual timer's PPI is active in this CPU's redistributor.
+    pub(super) timer_active: bool,
 }
 
 impl Machine for Fake {
     fn enter(&mut self, vcpu: &mut Vcpu) -> Exit {
-        self.resident = Some(vcpu.live);
+        if self.resident.replace(vcpu.live) != Some(vcpu.live) {
+            self.timer_active = vcpu.lists.linked_active(ppi::VIRTUAL_TIMER);
+            vcpu.lists.release = 0;
+        }
+        assert!(vcpu.lists.release == 0 || vcpu.lists.hcr_dirty, "would not be looked at");
+        self.timer_active &= vcpu.lists.release & 1 << ppi::VIRTUAL_TIMER.0 == 0;
+        vcpu.lists.release = 0;
         vcpu.lists.dirty = 0;
         vcpu.lists.hcr_dirty = false;
-        vcpu.lists.loaded = true;
+        vcpu.lists.loaded = !vcpu.lists.emulated;
         match self.steps.pop_front() {
             Some(mut step) => step(self, vcpu),
             // A script that is over powers off.
@@ -46,6 +54,7 @@ impl Machine for Fake {
     fn put(&mut self, vcpu: &mut Vcpu) {
         if self.resident == Some(vcpu.live) {
             self.resident = None;
+            self.timer_active = false;
             self.puts += 1;
             vcpu.lists.loaded = false;
         }
@@ -73,9 +82,15 @@ impl Machine for Fake {
         self.deadline = deadline;
     }
     fn irq_ack(&mut self) -> Option<IntId> {
-        self.pending.pop_front()
+        let id = self.pending.pop_front();
+        if id == Some(ppi::VIRTUAL_TIMER) {
+            assert!(!self.timer_active, "what is active does not fire");
+            self.timer_active = true;
+        }
+        id
     }
     fn irq_done(&mut self, id: IntId, keep_active: bool) {
+        self.timer_active &= id != ppi::VIRTUAL_TIMER || keep_active;
         self.done.push((id, keep_active));
     }
     fn idle(&mut self) {

@@ -20,6 +20,8 @@ mod serial;
 mod fake;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod timer_tests;
 
 use crate::console::Console;
 use crate::machine::{IntId, Machine, Ticks, ppi};

@@ -25,8 +25,15 @@ use std::vec::Vec;
 
 const RAM: usize = 4 << 20;
 
+/// What guests see of the GIC, and whether their CPU interface is emulated.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gic {
+    pub(super) version: GicVersion,
+    pub(super) emulated: bool,
+}
+
 /// A VM with `vcpus` vCPUs and 4 MiB of RAM, of which the first 2 MiB are mapped.
-fn vm(id: u16, vcpus: u16) -> (Arc<Vm>, Vec<u8>) {
+fn vm(id: u16, vcpus: u16, gic: Gic) -> (Arc<Vm>, Vec<u8>) {
     let mut memory = vec![0u8; RAM + (2 << 20)];
     let start = (memory.as_mut_ptr() as u64).next_multiple_of(2 << 20);
     let chunk = HostRange::new(crate::addr::HostPhysAddr::at(start), RAM as u64).unwrap();
@@ -39,7 +46,7 @@ fn vm(id: u16, vcpus: u16) -> (Arc<Vm>, Vec<u8>) {
     let mapped = HostRange::new(chunk.start(), 2 << 20).unwrap();
     let _ = stage2.map(map::RAM_BASE, mapped, Rights::Ram, &mut pages).unwrap();
     std::mem::forget(pages);
-    let mpidrs: Vec<u64> = (0..vcpus).map(|n| map::mpidr(n, GicVersion::V3)).collect();
+    let mpidrs: Vec<u64> = (0..vcpus).map(|n| map::mpidr(n, gic.version)).collect();
     let uart = Arc::new(Mutex::new(Pl011::new()));
     let slots = crate::addr::GuestRange::new(map::VIRTIO_BASE, 0x4000).unwrap();
     let bus = Bus::new(vec![
@@ -60,12 +67,12 @@ fn vm(id: u16, vcpus: u16) -> (Arc<Vm>, Vec<u8>) {
         uart,
         vcpus: vcpus.collect(),
         vgic: Vgic::new(VgicConfig {
-            version: GicVersion::V3,
+            version: gic.version,
             mpidrs,
             spis: 64,
             lists: 4,
             priority_bits: 5,
-            emulated: false,
+            emulated: gic.emulated,
         }),
         ids: IdRegs::new(&[0x11; 64], View { ipa_bits: 40, gic_system_registers: true }),
     };
@@ -78,8 +85,12 @@ fn run(vms: &[u16], steps: Vec<Step>) -> (Fake, Vec<Arc<Vm>>) {
 }
 
 fn run_on(fake: Fake, vms: &[u16]) -> (Fake, Vec<Arc<Vm>>) {
+    run_with(fake, vms, Gic { version: GicVersion::V3, emulated: false })
+}
+
+pub(super) fn run_with(fake: Fake, vms: &[u16], gic: Gic) -> (Fake, Vec<Arc<Vm>>) {
     let (vms, memory): (Vec<_>, Vec<_>) =
-        vms.iter().enumerate().map(|(id, &vcpus)| vm(id as u16, vcpus)).unzip();
+        vms.iter().enumerate().map(|(id, &vcpus)| vm(id as u16, vcpus, gic)).unzip();
     let world = World::new(vms.clone(), 1);
     for vm in world.vms() {
         world.start(vm, 0x4020_0000, 0x4000_0000, CpuId(0));
@@ -91,7 +102,7 @@ fn run_on(fake: Fake, vms: &[u16]) -> (Fake, Vec<Arc<Vm>>) {
     (cpu.into_machine(), vms)
 }
 
-fn step(f: impl FnMut(&mut Fake, &mut Vcpu) -> Exit + 'static) -> Step {
+pub(super) fn step(f: impl FnMut(&mut Fake, &mut Vcpu) -> Exit + 'static) -> Step {
     Box::new(f)
 }
 
@@ -106,12 +117,12 @@ pub(super) fn hvc(vcpu: &mut Vcpu, function: u64, args: [u64; 3]) -> Exit {
 }
 
 /// A word load or store of x5 at `ipa`.
-fn mmio(ipa: u64, write: bool) -> Exit {
+pub(super) fn mmio(ipa: u64, write: bool) -> Exit {
     let esr = 0x24 << 26 | 1 << 25 | 1 << 24 | 2 << 22 | 5 << 16 | u64::from(write) << 6 | 6;
     decode(esr, ipa, GuestPhysAddr::at(ipa))
 }
 
-fn wfi() -> Exit {
+pub(super) fn wfi() -> Exit {
     Exit::Wfi(Trap { esr: 1 << 26 | 1 << 25 })
 }
 

@@ -285,6 +285,18 @@ impl Bank {
         self.fired &= !b;
     }
 
+    /// [`take_back`](Self::take_back), for where size counts more than speed.
+    #[inline(never)]
+    pub(super) fn take_back_rarely(&mut self, lane: u32, entry: u64) {
+        self.take_back(lane, entry);
+    }
+
+    /// [`entry`](Self::entry), for where size counts more than speed.
+    #[inline(never)]
+    pub(super) fn entry_rarely(&mut self, lane: u32, intid: u32, forward: bool) -> u64 {
+        self.entry(lane, intid, forward)
+    }
+
     /// What a list register has to hold for `lane` now; from here on it is listed, and its latch lies there.
     ///
     /// `forward`: enabled, in an enabled group, and meant for this vCPU; if not, only its active state goes.

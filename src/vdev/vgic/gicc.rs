@@ -92,11 +92,7 @@ impl Vgic {
                     return Outcome::Done(intid.into(), Kicks::NONE);
                 }
             }
-            (EOIR, Some(value)) if lists.emulated => {
-                if lists.end_only(intid(value), EITHER) {
-                    return DONE;
-                }
-            }
+            (EOIR, Some(value)) if lists.emulated && lists.end_only(intid(value), EITHER) => return DONE,
             _ => {}
         }
         self.gicc_other(access, write, lists)
@@ -136,8 +132,14 @@ impl Vgic {
     }
 
     fn write_gicc(&self, access: Access, value: u64, lists: &mut Lists) -> Outcome {
+        let mut kicks = Kicks::NONE;
         match find(access.offset) {
-            Gicc::Ctlr => lists.set_vmcr(CTLR, value),
+            Gicc::Ctlr => {
+                lists.set_vmcr(CTLR, value);
+                if let Some(cpu) = self.cpu(access.me) {
+                    kicks = self.heed_interface(cpu, lists);
+                }
+            }
             Gicc::Common(register) => self.write_interface(lists, register, value),
             // Of either group, AckCtl or not: the interrupt says which.
             Gicc::Eoir => return self.end(access.me, lists, intid(value), EITHER),
@@ -145,6 +147,6 @@ impl Vgic {
             Gicc::Dir => return self.end_later(access.me, lists, intid(value)),
             _ => return DONE,
         }
-        Outcome::Done(0, self.after(access.me, lists, self.form(), 0))
+        Outcome::Done(0, kicks | self.after(access.me, lists, self.form(), 0))
     }
 }

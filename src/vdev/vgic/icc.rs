@@ -97,10 +97,12 @@ impl Vgic {
                     return Some(Outcome::Done(intid.into(), Kicks::NONE));
                 }
             }
-            (EOIR1, Some(value)) if self.version == GicVersion::V3 && lists.emulated => {
-                if lists.end_only(intid(value), GROUP1) {
-                    return Some(Outcome::Done(0, Kicks::NONE));
-                }
+            (EOIR1, Some(value))
+                if self.version == GicVersion::V3
+                    && lists.emulated
+                    && lists.end_only(intid(value), GROUP1) =>
+            {
+                return Some(Outcome::Done(0, Kicks::NONE));
             }
             _ => {}
         }

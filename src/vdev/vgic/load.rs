@@ -242,7 +242,7 @@ impl Load<'_> {
             } else if let Some(spis) = self.spis.as_deref_mut()
                 && let Some(here) = spis.banks.get_mut(spi_bank(intid)).filter(|b| b.holds(lane, self.me))
             {
-                here.bank.take_back(lane, entry);
+                here.bank.take_back_rarely(lane, entry);
                 here.bank.unlist(lane);
                 self.kicks |= spis.requeue(&self.vgic.cpus, spi_bank(intid), bit(lane));
             }
@@ -264,7 +264,8 @@ impl Load<'_> {
     #[inline(always)]
     fn take_eoi_count(&mut self) {
         let ended = self.lists.hcr >> lr::HCR_EOICOUNT_SHIFT & 31;
-        if ended != 0 {
+        // In EOImode 1 deactivations trap where any is outside, so none was counted; QEMU counts priority drops.
+        if ended != 0 && self.lists.hcr & lr::HCR_TDIR == 0 {
             self.replay(ended);
         }
     }
@@ -389,6 +390,8 @@ impl Vgic {
         let mut private = cpu.private.lock();
         if lists.used == 0 && lists.hcr == lr::HCR_EN && private.bank.odd == 0 {
             lists.parked = private.bank.parked();
+            // Of an end since the last entry: `put` has seen to it.
+            lists.release = 0;
             return moved.without(me);
         }
         let mut spis = self.spis.lock();

@@ -17,7 +17,9 @@
 //! * When a vCPU leaves its CPU: `Machine::put`, then [`Vgic::unload`]: then no list register of a vCPU that
 //!   does not run holds anything, and nobody has to wait for it.
 //! * ICC_DIR_EL1 traps at times (see [`Vgic::deactivate`]); no other register of the CPU interface does but
-//!   those that make SGIs.
+//!   those that make SGIs. Where there is no hardware for it ([`VgicConfig::emulated`]) all of it does, to
+//!   [`Vgic::icc`] or [`Frame::Gicc`]; list registers are never loaded then, and what the guest is signalled
+//!   at its next entry is [`Lists::signalled`].
 //!
 //! # Linked interrupts
 //!
@@ -135,7 +137,7 @@ struct Cpu {
     asleep: AtomicBool,
     /// GICR_TYPER.
     typer: u64,
-    /// What ICC_SGI1R_EL1 is written with to send SGI 0 to this vCPU alone.
+    /// What ICC_SGI1R_EL1 is written with to send SGI 0 to this vCPU alone; nothing of the kind with GICv2.
     own_sgi: u64,
     private: Mutex<Private>,
 }
@@ -280,12 +282,12 @@ impl Vgic {
             return Outcome::Refused(AccessError::BadSize);
         }
         let access = Access { me, offset: offset as u32, size };
-        match (self.version, write) {
-            (GicVersion::V3, None) => self.read_v3(access, frame, lists),
-            (GicVersion::V3, Some(value)) => self.write_v3(access, frame, value),
-            (GicVersion::V2, _) if frame == Frame::Gicc => self.gicc(access, write, lists),
-            (GicVersion::V2, None) => self.read_v2(access, lists),
-            (GicVersion::V2, Some(value)) => self.write_v2(access, value),
+        if self.version == GicVersion::V2 {
+            return self.access_v2(access, frame, write, lists);
+        }
+        match write {
+            None => self.read_v3(access, frame, lists),
+            Some(value) => self.write_v3(access, frame, value),
         }
     }
 
@@ -329,7 +331,9 @@ impl Vgic {
         if group == SgiGroup::Group0 && private.bank.group & bit(lane) != 0 {
             return Kicks::NONE;
         }
-        private.bank.set_pending(bit(lane));
+        // With GICv2 there is no such register, and an SGI without a source must not be.
+        let lanes = bit(lane) & !private.bank.sourced;
+        private.bank.set_pending(lanes);
         self.look(cpu, vcpu)
     }
 

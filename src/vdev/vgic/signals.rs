@@ -12,10 +12,13 @@ impl Vgic {
     /// After `Machine::fold`, and `sync` if there was attention. Pending, enabled, its group enabled in the
     /// distributor and in ICC_IGRPENn_EL1, above ICC_PMR_EL1, and able to preempt what is active. With
     /// EOImode 1 the running priority is taken as idle: a guest that sleeps in a handler wakes too often
-    /// rather than never.
+    /// rather than never. An emulated interface knows.
     pub fn signals(&self, me: VcpuId, lists: &Lists) -> bool {
         let Some(cpu) = self.cpu(me) else { return false };
         self.suspect_interface(me, cpu, lists);
+        if lists.emulated {
+            return lists.signalled != 0;
+        }
         let groups = self.groups.load(Ordering::Relaxed);
         let private = cpu.private.lock();
         let spis = private.spi_lists != 0 || cpu.spi_banks.load(Ordering::Acquire) != 0;
@@ -56,7 +59,7 @@ impl Vgic {
 #[derive(Clone, Copy)]
 struct Interface {
     vmcr: u64,
-    /// Group priority and priority of the most urgent pending interrupt of an enabled group.
+    /// Priority and group priority of the most urgent pending interrupt of an enabled group.
     best: (u8, u8),
     /// Running group priority.
     running: u8,
@@ -75,7 +78,7 @@ impl Interface {
                 self.running = self.running.min(group);
             }
         } else if self.vmcr & if group1 { lr::VMCR_VENG1 } else { lr::VMCR_VENG0 } != 0 {
-            self.best = self.best.min((group, priority));
+            self.best = self.best.min((priority, group));
         }
     }
 
@@ -107,6 +110,6 @@ impl Interface {
 
     fn signals(&self) -> bool {
         let mask = (self.vmcr >> lr::VMCR_VPMR_SHIFT) as u8;
-        self.best.1 < mask && (self.running == 0xff || self.best.0 < self.running)
+        self.best.0 < mask && (self.running == 0xff || self.best.1 < self.running)
     }
 }

@@ -80,7 +80,7 @@ impl Sources {
     #[inline(never)]
     fn take_back(&mut self, bank: &mut Bank, lane: u32, entry: u64) {
         let pending = entry & lr::PENDING != 0 && bank.drop & bit(lane) == 0;
-        bank.take_back(lane, entry);
+        bank.take_back_rarely(lane, entry);
         if pending {
             self.raise(bank, lane, mask(lr::source(entry)));
         }
@@ -89,7 +89,7 @@ impl Sources {
     #[inline(never)]
     fn entry(&mut self, bank: &mut Bank, lane: u32, forward: bool) -> u64 {
         let active = bank.active & bit(lane) != 0;
-        let entry = bank.entry(lane, lane, forward && !active);
+        let entry = bank.entry_rarely(lane, lane, forward && !active);
         self.with_source(bank, lane, entry)
     }
 

@@ -9,7 +9,7 @@
 use super::affinity::NOBODY;
 use super::bank::{Bits, bit};
 use super::registers::{self, Array, Place};
-use super::{Access, Cpu, Kicks, Outcome, Private, Vgic, lr, v3};
+use super::{Access, Cpu, Frame, Kicks, Outcome, Private, Vgic, lr, v3};
 use crate::exit::Size;
 use crate::map::GicVersion;
 use crate::vcpu::{Lists, VcpuId};
@@ -118,9 +118,24 @@ fn gather(size: Size, first: u32, byte: impl Fn(u32) -> u8) -> Outcome {
 }
 
 impl Vgic {
-    /// A load.
+    /// A load (`write` is `None`) or store.
     #[inline(never)]
-    pub(super) fn read_v2(&self, access: Access, lists: &Lists) -> Outcome {
+    pub(super) fn access_v2(
+        &self,
+        access: Access,
+        frame: Frame,
+        write: Option<u64>,
+        lists: &mut Lists,
+    ) -> Outcome {
+        match write {
+            _ if frame == Frame::Gicc => self.gicc(access, write, lists),
+            None => self.read_v2(access, lists),
+            Some(value) => self.write_v2(access, value),
+        }
+    }
+
+    /// A load.
+    fn read_v2(&self, access: Access, lists: &Lists) -> Outcome {
         match place(access) {
             Gicd::Private(place) => self.read_private(access, access.me, place, lists),
             Gicd::Shared(place) => self.read_shared(access, place, lists),
@@ -138,8 +153,7 @@ impl Vgic {
     }
 
     /// A store.
-    #[inline(never)]
-    pub(super) fn write_v2(&self, access: Access, value: u64) -> Outcome {
+    fn write_v2(&self, access: Access, value: u64) -> Outcome {
         match place(access) {
             Gicd::Private(place) => self.write_own(access, place, value as u32),
             Gicd::Shared(place) => self.write_shared(access, place, value as u32),

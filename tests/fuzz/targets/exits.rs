@@ -60,7 +60,9 @@ pub fn instruction(data: &[u8]) {
             }
             let before = regs.pc;
             regs.skip(trap.instruction_bytes());
-            assert!(matches!(regs.pc.wrapping_sub(before), 2 | 4));
+            // AArch32 has 32 bits of it.
+            let mask = if regs.is_aarch32() { u64::from(u32::MAX) } else { u64::MAX };
+            assert!(matches!(regs.pc.wrapping_sub(before) & mask, 2 | 4));
         }
         _ => {}
     }

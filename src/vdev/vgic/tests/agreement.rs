@@ -77,7 +77,7 @@ impl Pair {
     fn intid(&self, n: usize) -> u64 {
         let n = n as u64;
         match self.version {
-            GicVersion::V2 if n % 3 == 0 => n % 8 << 10 | n,
+            GicVersion::V2 if n.is_multiple_of(3) => n % 8 << 10 | n,
             _ => 40 + n,
         }
     }

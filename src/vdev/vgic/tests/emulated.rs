@@ -1,8 +1,10 @@
 //! The CPU interface in software together with the core: no maintenance interrupt, no fold, nothing lost.
 
 use super::guest::{BOTH, Guest, ME};
+use crate::exit::Size;
 use crate::machine::{IntId, ppi};
-use crate::vdev::vgic::{Raised, lr};
+use crate::vcpu::{Lists, VcpuId};
+use crate::vdev::vgic::{Frame, GicVersion, Kicks, Outcome, Raised, lr};
 use std::sync::atomic::Ordering;
 
 const TIMER: IntId = ppi::VIRTUAL_TIMER;
@@ -74,9 +76,8 @@ impl Guest {
 fn what_is_raised_at_an_exit_is_signalled_at_once() {
     each(|mut guest, lists| {
         // By the short way, then by the general one.
-        for intid in [3, 5] {
-            let raised = Raised::sgi(intid);
-            guest.vgic.sync_raised(ME, &mut guest.lists, raised);
+        for lanes in [1 << 20, 1 << 22] {
+            guest.vgic.sync_raised(ME, &mut guest.lists, Raised { lanes, linked: 0 });
             assert_eq!(guest.lists.signalled, 1 << 7);
             if lists == 1 {
                 break;
@@ -223,6 +224,33 @@ fn a_group_that_comes_on_changes_what_is_urgent() {
 }
 
 #[test]
+fn an_interface_that_is_turned_off_leaves_shared_interrupts_to_others() {
+    let mut guest = Guest::of(GicVersion::V2, 4, 5);
+    let other = VcpuId(1);
+    let mut theirs = Lists::default();
+    guest.vgic.reset_cpu(other, &mut theirs);
+    let mut access = |guest: &mut Guest, frame, offset, size, value| {
+        let lists = if frame == Frame::Gicc { &mut theirs } else { &mut guest.lists };
+        guest.vgic.access(other, frame, offset, size, Some(value), lists)
+    };
+    access(&mut guest, Frame::Gicd, 0, Size::Word, 3);
+    access(&mut guest, Frame::Gicd, 0x104, Size::Word, 1);
+    access(&mut guest, Frame::Gicd, 0x820, Size::Byte, 3);
+    access(&mut guest, Frame::Gicc, 0, Size::Word, 3);
+    guest.vgic.set_spi(0, true);
+    guest.enter();
+    assert!(guest.lists.signalled != 0 && guest.lists.lr[0] as u32 == 32, "the first of those that are on");
+    guest.vgic.set_spi(0, false);
+    guest.enter();
+    guest.set_groups(false, false);
+    assert_eq!(guest.vgic.set_spi(0, true), Kicks::of(other));
+    guest.set_groups(true, true);
+    assert!(guest.vgic.attention(ME), "it comes back");
+    let outcome = access(&mut guest, Frame::Gicc, 0, Size::Word, 0);
+    assert_eq!(outcome, Outcome::Done(0, Kicks::NONE), "nothing was the other's");
+}
+
+#[test]
 fn a_linked_timer_may_fire_again_after_its_end() {
     each(|mut guest, _| {
         for _ in 0..3 {
@@ -240,5 +268,13 @@ fn a_linked_timer_may_fire_again_after_its_end() {
         }
         guest.idle();
         assert_eq!((guest.lists.release, guest.lists.hcr_dirty), (0, false), "not twice");
+        // Or it leaves its CPU, where the machine has deactivated it by then.
+        guest.vgic.sync_raised(ME, &mut guest.lists, Raised::linked(TIMER));
+        assert_eq!(guest.take(), Some(TIMER.0.into()));
+        guest.end(TIMER.0.into());
+        guest.vgic.sync(ME, &mut guest.lists);
+        assert_eq!(guest.lists.release, 1 << TIMER.0);
+        guest.vgic.unload(ME, &mut guest.lists);
+        assert_eq!(guest.lists.release, 0);
     });
 }

@@ -240,7 +240,12 @@ fn groups_that_are_off_pend_for_nobody() {
 #[test]
 fn a_register_of_gicv3_is_for_its_group_alone() {
     let mut guest = Guest::new(GicVersion::V3);
-    guest.list(0, lr::PENDING | 0x40 << lr::PRIORITY_SHIFT | 40);
+    let group0 = lr::PENDING | 0x40 << lr::PRIORITY_SHIFT | 40;
+    guest.list(0, group0);
+    assert_eq!((guest.read(IAR1), guest.read(IAR0)), (1023, 40));
+    guest.write(EOIR1, 40);
+    assert_eq!(guest.state(0), lr::ACTIVE, "as below, with nothing else listed");
+    guest.list(0, group0);
     guest.pend(1, 41, 0x80);
     assert_eq!((guest.read(IAR1), guest.read(HPPIR1), guest.read(HPPIR0)), (1023, 1023, 40));
     assert_eq!(guest.read(IAR0), 40);

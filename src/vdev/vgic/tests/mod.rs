@@ -18,5 +18,6 @@ mod ops;
 mod port;
 mod random;
 mod rules;
+mod sources;
 mod v2;
 mod vm;

@@ -232,6 +232,16 @@ impl Model {
         Some(running)
     }
 
+    /// Whether what runs on vCPU `n` has another priority now than when it was acknowledged: whether that counts
+    /// is IMPLEMENTATION DEFINED (IHI 0048B, 4.3.11).
+    pub(super) fn reprioritized(&mut self, n: usize) -> bool {
+        let cpu = self.cpus[n].clone();
+        cpu.running.iter().any(|running| {
+            let interrupt = self.get(n, running.id & 0x3ff);
+            cpu.group_priority(interrupt.priority, interrupt.group1) != running.group_priority
+        })
+    }
+
     /// Whether somebody still has to end this one.
     pub(super) fn in_service(&self, owner: usize, intid: u32) -> bool {
         let here = |n: usize| {

@@ -430,8 +430,11 @@ impl Run {
         // It may have found out that the vCPU has to look; who waits does before it is entered again.
         self.vm.settle();
         let allowed = self.model.signals(n);
+        if self.model.reprioritized(n) {
+            return;
+        }
         assert!(signals || allowed.contains(&None), "vCPU {n} sleeps and should not");
-        // In EOImode 1 it may wake too often; and as after a change of group or priority of what runs.
+        // In EOImode 1 it may wake too often.
         if self.model.cpus[n].running.is_empty() && !self.guest.eoimode {
             assert!(!signals || allowed.iter().any(Option::is_some), "vCPU {n} wakes for nothing");
         }
