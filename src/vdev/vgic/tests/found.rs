@@ -8,14 +8,14 @@ use crate::vdev::vgic::{Frame, GicVersion};
 
 const GICD: Frame = Frame::Gicd;
 
-/// SPIs 0 and 1 of one vCPU, Groups 0 and 1, both enabled, edge-triggered, of priority 0xa0.
+/// SPIs 0 and 1 of one vCPU, Groups 0 and 1, of priority 0xa0, and SPI 2 of Group 0 and 0xf0: edges, all enabled.
 fn of_both_groups(emulated: bool) -> Vm {
     let mut vm = Vm::with(Setup { version: GicVersion::V3, emulated, vcpus: 1, lists: 1, priority_bits: 5 });
     vm.write(0, GICD, 0, 3);
     vm.write(0, GICD, 0x84, 2);
-    vm.write(0, GICD, 0xc08, 0xa);
-    vm.write(0, GICD, 0x420, 0xa0a0);
-    vm.write(0, GICD, 0x104, 3);
+    vm.write(0, GICD, 0xc08, 0x2a);
+    vm.write(0, GICD, 0x420, 0xf0_a0a0);
+    vm.write(0, GICD, 0x104, 7);
     vm.store(0, Port::Pmr, 0xff);
     vm.store(0, Port::Enable(false), 1);
     vm.store(0, Port::Enable(true), 1);
@@ -39,6 +39,8 @@ fn what_preempted_by_group_priority_ends_first() {
         assert_eq!(vm.load(0, Port::Iar(false)), 32);
         edge(&mut vm, 1);
         assert_eq!((vm.load(0, Port::Iar(true)), vm.load(0, Port::Rpr)), (33, 0x80));
+        // Takes the list register, so that both are outside.
+        edge(&mut vm, 2);
         vm.store(0, Port::Eoir(true), 33);
         assert_eq!(vm.read(0, GICD, 0x304), 1, "the one of Group 0 is still active");
         vm.store(0, Port::Eoir(false), 32);
