@@ -30,13 +30,15 @@ pub fn check(vms: &[VmConfig<'_>], host: Option<&HostFacts>) -> Result<Vec<Probl
     for (n, vm) in vms.iter().enumerate() {
         name(vm, vms.get(..n).unwrap_or_default())?;
         size(vm, host)?;
-        if vm.memory > left {
+        let needed = vm.host_bytes();
+        if needed > left {
             let total = host.map_or(0, |h| h.memory);
+            let rom = if vm.firmware.is_some() { " with its firmware" } else { "" };
             return Err(problem!("E0305", ("{} memory", vm.place);
-                ("{}, with {} of the machine's {} left for it", Bytes(vm.memory), Bytes(left), Bytes(total));
+                ("{}{rom}, with {} of the machine's {} left for it", Bytes(needed), Bytes(left), Bytes(total));
                 ("Give all VMs together at most {}", Bytes(total & !(PAGE_SIZE - 1)))));
         }
-        left = left.saturating_sub(vm.memory);
+        left = left.saturating_sub(needed);
         cmdline(vm)?;
         initrd(vm, &mut warnings)?;
         if let Some(ram) = GuestRange::new(RAM_BASE, vm.memory) {
@@ -85,6 +87,10 @@ fn size(vm: &VmConfig<'_>, host: Option<&HostFacts>) -> Result<(), Problem> {
 }
 
 fn cmdline(vm: &VmConfig<'_>) -> Result<(), Problem> {
+    if vm.kernel.is_none() && !vm.cmdline.is_empty() {
+        return Err(problem!("E0434", ("{} cmdline", vm.place); ("for a kernel, and there is none");
+            ("Leave it out: firmware takes no command line. Or give the kernel that it is to start")));
+    }
     if vm.cmdline.len() > MAX_CMDLINE {
         return Err(problem!("E0307", ("{} cmdline", vm.place); ("{} bytes long", vm.cmdline.len());
             ("Linux takes {MAX_CMDLINE} at most")));

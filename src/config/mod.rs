@@ -15,6 +15,7 @@ pub use options::{Options, parse_size};
 
 use crate::addr::HostRange;
 use crate::fdt::Platform;
+use crate::guest::rom;
 use crate::map::GicVersion;
 use crate::problem;
 use crate::problem::Problem;
@@ -28,8 +29,8 @@ use core::fmt;
 pub struct VmConfig<'a> {
     /// Its name: 1 to 31 of `A-Za-z0-9_-`.
     pub name: String,
-    /// The kernel's file.
-    pub kernel: &'a [u8],
+    /// The kernel's file: needed unless there is firmware.
+    pub kernel: Option<&'a [u8]>,
     /// The initrd's file.
     pub initrd: Option<&'a [u8]>,
     /// The kernel's command line.
@@ -57,17 +58,22 @@ impl VmConfig<'_> {
     pub fn named(name: &str) -> Self {
         Self { name: name.into(), place: format!("vm.{name}"), ..Self::default() }
     }
+
+    /// Bytes of the machine's RAM that it takes: its own RAM, and its firmware's ROM.
+    pub fn host_bytes(&self) -> u64 {
+        self.memory.saturating_add(self.firmware.map_or(0, rom::host_bytes))
+    }
 }
 
 impl fmt::Debug for VmConfig<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let initrd = self.initrd.map_or(0, <[u8]>::len);
+        let (kernel, initrd) = (self.kernel.map_or(0, <[u8]>::len), self.initrd.map_or(0, <[u8]>::len));
         write!(
             f,
-            "{} ({}: kernel {} bytes, initrd {initrd} bytes, ",
+            "{} ({}: firmware {} bytes, kernel {kernel} bytes, initrd {initrd} bytes, ",
             self.name,
             self.place,
-            self.kernel.len()
+            self.firmware.map_or(0, <[u8]>::len)
         )?;
         write!(f, "{}, {} vCPUs, GIC {:?}, {:?})", Bytes(self.memory), self.vcpus, self.gic, self.cmdline)
     }

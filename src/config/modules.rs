@@ -32,7 +32,7 @@ pub(super) fn read<'a>(
         match module.kind {
             ModuleKind::Kernel => vms.push(VmConfig {
                 name: format!("vm{}", vms.len()),
-                kernel: blob,
+                kernel: Some(blob),
                 cmdline: module.bootargs.into(),
                 place,
                 ..VmConfig::default()
@@ -68,7 +68,7 @@ fn ramdisk<'a>(module: &Module<'a>, blob: &'a [u8], vms: &mut [VmConfig<'a>]) ->
 fn share(vms: &mut [VmConfig<'_>], first: usize, host: &HostFacts, options: &Options<'_>) {
     let alone = vms.len() == 1;
     let (others, ours) = vms.split_at_mut(first);
-    let taken = others.iter().fold(0u64, |sum, vm| sum.saturating_add(vm.memory));
+    let taken = others.iter().fold(0u64, |sum, vm| sum.saturating_add(vm.host_bytes()));
     let memory =
         host.memory.saturating_sub(taken).checked_div(ours.len() as u64).unwrap_or(0) & !(BLOCK_2M - 1);
     let most = if alone { MAX_ALONE } else { host.gic.max_vcpus() };

@@ -62,6 +62,7 @@ fn vm(id: u16, vcpus: u16, gic: Gic) -> (Arc<Vm>, Vec<u8>) {
         id: VmId(id),
         name: format!("vm{id}"),
         ram,
+        rom: None,
         stage2,
         bus: bus.ok().unwrap(),
         uart,

@@ -22,7 +22,7 @@ fn a_bundle_is_what_mezzanine_reads() {
     assert_eq!((alpha.memory, alpha.vcpus), (64 << 20, 2));
     assert_eq!(alpha.gic, Some(mezzanine::map::GicVersion::V2));
     assert_eq!(alpha.initrd, Some(&b"070701"[..]));
-    assert_eq!(alpha.kernel, std::fs::read(bench.path("Image")).unwrap());
+    assert_eq!(alpha.kernel, Some(&*std::fs::read(bench.path("Image")).unwrap()));
     assert_eq!((beta.name.as_str(), beta.memory, beta.vcpus, beta.gic), ("beta", 256 << 20, 1, None));
     assert_eq!(beta.initrd, None);
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use mezzanine::map::GicVersion;
 
 use crate::report::Reports;
 use crate::spec::{DEFAULT_MEMORY, Spec, VmSpec};
@@ -12,7 +13,7 @@ use crate::{size, toml_config};
 #[derive(Args)]
 pub(crate) struct Guests {
     /// Configuration with one or more guests (docs/config.md)
-    #[arg(value_name = "CONFIG.toml", required_unless_present = "kernel", conflicts_with_all = ["kernel", "initrd", "cmdline", "vcpus", "memory", "name"])]
+    #[arg(value_name = "CONFIG.toml", required_unless_present = "kernel", conflicts_with_all = ["kernel", "initrd", "cmdline", "vcpus", "memory", "vgic", "name"])]
     config: Option<PathBuf>,
     /// The guest's kernel: an arm64 Linux Image, plain or gzip
     #[arg(long, value_name = "IMAGE")]
@@ -29,9 +30,20 @@ pub(crate) struct Guests {
     /// The guest's memory, for instance 256M or 1G [default: 256M]
     #[arg(long, value_name = "SIZE", requires = "kernel", value_parser = size::parse)]
     memory: Option<u64>,
+    /// Version of the guest's interrupt controller, 2 or 3 [default: the machine's]
+    #[arg(long, value_name = "VERSION", requires = "kernel", value_parser = vgic)]
+    vgic: Option<GicVersion>,
     /// The guest's name [default: guest]
     #[arg(long, value_name = "NAME", requires = "kernel")]
     name: Option<String>,
+}
+
+fn vgic(text: &str) -> Result<GicVersion, String> {
+    match text {
+        "2" => Ok(GicVersion::V2),
+        "3" => Ok(GicVersion::V3),
+        _ => Err("give 2 or 3".into()),
+    }
 }
 
 impl Guests {
@@ -46,6 +58,7 @@ impl Guests {
             cmdline: self.cmdline.clone().unwrap_or_default(),
             memory: self.memory.unwrap_or(DEFAULT_MEMORY),
             vcpus: self.vcpus.unwrap_or(1),
+            gic: self.vgic,
             ..VmSpec::new(name, self.kernel.clone().unwrap_or_default())
         };
         let mut spec = Spec { vms: vec![vm], ..Spec::default() };

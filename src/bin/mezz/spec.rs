@@ -50,8 +50,10 @@ pub(crate) struct MachineSpec {
 pub(crate) struct VmSpec {
     /// Unique among the guests.
     pub(crate) name: String,
-    /// Linux Image, plain or gzip.
-    pub(crate) kernel: Blob,
+    /// Linux Image, plain or gzip, ELF or flat binary; there may be none with firmware.
+    pub(crate) kernel: Option<Blob>,
+    /// A ROM image.
+    pub(crate) firmware: Option<Blob>,
     /// Initial RAM disk.
     pub(crate) initrd: Option<Blob>,
     /// The kernel's command line.
@@ -75,6 +77,12 @@ pub(crate) struct Blob {
     pub(crate) bytes: Vec<u8>,
 }
 
+impl Blob {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl From<PathBuf> for Blob {
     fn from(path: PathBuf) -> Self {
         Self { path, bytes: Vec::new() }
@@ -86,7 +94,8 @@ impl VmSpec {
     pub(crate) fn new(name: String, kernel: PathBuf) -> Self {
         Self {
             name,
-            kernel: kernel.into(),
+            kernel: Some(kernel.into()),
+            firmware: None,
             initrd: None,
             cmdline: String::new(),
             memory: DEFAULT_MEMORY,
@@ -99,8 +108,9 @@ impl VmSpec {
     /// The same as the library knows it.
     pub(crate) fn config(&self) -> VmConfig<'_> {
         VmConfig {
-            kernel: &self.kernel.bytes,
-            initrd: self.initrd.as_ref().map(|blob| blob.bytes.as_slice()),
+            kernel: self.kernel.as_ref().map(Blob::bytes),
+            firmware: self.firmware.as_ref().map(Blob::bytes),
+            initrd: self.initrd.as_ref().map(Blob::bytes),
             cmdline: self.cmdline.clone(),
             memory: self.memory,
             vcpus: self.vcpus,
@@ -109,10 +119,10 @@ impl VmSpec {
         }
     }
 
-    /// Bytes of kernel and initrd.
+    /// Bytes of the files.
     pub(crate) fn file_bytes(&self) -> u64 {
-        let initrd = self.initrd.as_ref().map_or(0, |blob| blob.bytes.len());
-        (self.kernel.bytes.len() as u64).saturating_add(initrd as u64)
+        let files = [&self.firmware, &self.kernel, &self.initrd].into_iter().flatten();
+        files.fold(0, |sum: u64, blob| sum.saturating_add(blob.bytes.len() as u64))
     }
 }
 
@@ -121,10 +131,9 @@ impl Spec {
     pub(crate) fn load(&mut self) -> Vec<Report> {
         let (source, mut reports) = (self.source.clone(), Vec::new());
         for vm in &mut self.vms {
-            let kernel = ("kernel", &mut vm.kernel);
-            for (key, blob) in
-                [Some(kernel), vm.initrd.as_mut().map(|blob| ("initrd", blob))].into_iter().flatten()
-            {
+            let files =
+                [("kernel", &mut vm.kernel), ("firmware", &mut vm.firmware), ("initrd", &mut vm.initrd)];
+            for (key, blob) in files.into_iter().filter_map(|(key, blob)| Some((key, blob.as_mut()?))) {
                 match read(&blob.path) {
                     Ok(bytes) => blob.bytes = bytes,
                     Err(why) => {

@@ -19,12 +19,13 @@ pub(super) const MODULE: &str = "multiboot,module";
 pub(super) const KERNEL: &str = "multiboot,kernel";
 pub(super) const RAMDISK: &str = "multiboot,ramdisk";
 pub(super) const FILE: &str = "xen,uefi-binary";
+pub(super) const FIRMWARE: &str = "mezzanine,firmware";
 pub(super) const GIC_VERSION: &str = "mezzanine,gic-version";
 
 const ROOT_PROPERTIES: &[&str] = &["compatible", "model", "#address-cells", "#size-cells"];
 const CHOSEN_PROPERTIES: &[&str] = &["#address-cells", "#size-cells"];
 const DOMAIN_PROPERTIES: &[&str] =
-    &["compatible", "memory", "cpus", "vpl011", GIC_VERSION, "#address-cells", "#size-cells"];
+    &["compatible", "memory", "cpus", "vpl011", FIRMWARE, GIC_VERSION, "#address-cells", "#size-cells"];
 const MODULE_PROPERTIES: &[&str] = &["compatible", FILE, "bootargs"];
 
 /// Reads all VMs of a tree; the files that they name are in `archive`.
@@ -76,13 +77,15 @@ fn domain<'a>(node: &FdtNode<'a>, archive: &Archive<'a>) -> Result<VmConfig<'a>,
         place,
         ..VmConfig::default()
     };
+    if let Some(property) = node.property(FIRMWARE) {
+        vm.firmware = Some(file(&property, &vm.place, archive)?);
+    }
     modules(node, archive, &mut vm)?;
     Ok(vm)
 }
 
-/// Reads the files of a VM: its kernel, which it must have, and its ramdisk.
+/// Reads the files of a VM: its kernel, which it must have unless it has firmware, and its ramdisk.
 fn modules<'a>(node: &FdtNode<'a>, archive: &Archive<'a>, vm: &mut VmConfig<'a>) -> Result<(), Problem> {
-    let mut kernels = 0;
     for child in node.children() {
         let place = format!("{}/{}", vm.place, child.name());
         let (is_kernel, is_ramdisk) = (is(&child, KERNEL), is(&child, RAMDISK));
@@ -91,19 +94,9 @@ fn modules<'a>(node: &FdtNode<'a>, archive: &Archive<'a>, vm: &mut VmConfig<'a>)
                 ("\"{KERNEL}\", \"{MODULE}\" and \"{RAMDISK}\", \"{MODULE}\" are known")));
         }
         only(&child, &place, MODULE_PROPERTIES)?;
-        let path = text(&require(&child, &place, FILE)?, &place)?;
-        let Some(data) = archive.find(path) else {
-            let paths: Vec<&str> = archive.0.iter().map(|f| f.path).take(12).collect();
-            return Err(problem!("E0210", ("{place} {FILE}"); ("no file \"{path}\" in the bundle");
-                ("{}", Hint { word: path, known: &paths })));
-        };
-        let twice = if is_kernel {
-            kernels += 1;
-            vm.kernel = data;
-            kernels > 1
-        } else {
-            vm.initrd.replace(data).is_some()
-        };
+        let data = file(&require(&child, &place, FILE)?, &place, archive)?;
+        let slot = if is_kernel { &mut vm.kernel } else { &mut vm.initrd };
+        let twice = slot.replace(data).is_some();
         if twice {
             return Err(problem!("E0208", ("{place} compatible"); ("a second one of its kind in this VM");
                 ("A VM has one kernel and at most one ramdisk")));
@@ -115,11 +108,21 @@ fn modules<'a>(node: &FdtNode<'a>, archive: &Archive<'a>, vm: &mut VmConfig<'a>)
             vm.cmdline = String::from(text(&bootargs, &place)?);
         }
     }
-    if kernels == 0 {
+    if vm.kernel.is_none() && vm.firmware.is_none() {
         return Err(problem!("E0209", ("{}", vm.place); ("no kernel");
-            ("A node with compatible = \"{KERNEL}\", \"{MODULE}\" and {FILE} = \"path\" belongs in it")));
+            ("A node with compatible = \"{KERNEL}\", \"{MODULE}\" and {FILE} = \"path\" belongs in it, or {FIRMWARE}")));
     }
     Ok(())
+}
+
+/// The file that a property names.
+fn file<'a>(property: &FdtProperty<'_>, place: &str, archive: &Archive<'a>) -> Result<&'a [u8], Problem> {
+    let path = text(property, place)?;
+    archive.find(path).ok_or_else(|| {
+        let paths: Vec<&str> = archive.0.iter().map(|f| f.path).take(12).collect();
+        problem!("E0210", ("{place} {}", property.name()); ("no file \"{path}\" in the bundle");
+            ("{}", Hint { word: path, known: &paths }))
+    })
 }
 
 fn is(node: &FdtNode<'_>, name: &str) -> bool {

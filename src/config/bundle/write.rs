@@ -2,7 +2,7 @@
 
 use super::TREE;
 use super::newc::{HEADER_SIZE, TRAILER};
-use super::tree::{DOMAIN, FILE, GIC_VERSION, KERNEL, MODULE, RAMDISK};
+use super::tree::{DOMAIN, FILE, FIRMWARE, GIC_VERSION, KERNEL, MODULE, RAMDISK};
 use crate::config::{VmConfig, check};
 use crate::fdt::Flat;
 use crate::map::GicVersion;
@@ -32,9 +32,10 @@ pub fn write(vms: &[VmConfig<'_>]) -> Result<Vec<u8>, Problem> {
     let mut tree = Flat::default();
     tree.begin("").text("compatible", "mezzanine,bundle").begin("chosen");
     for vm in vms {
-        let kernel = path_of(format!("{}/kernel", vm.name), vm.kernel);
-        let initrd = vm.initrd.map(|data| path_of(format!("{}/initrd", vm.name), data));
-        domain(&mut tree, vm, &kernel, initrd.as_deref())?;
+        let [firmware, kernel, initrd] =
+            [("firmware", vm.firmware), ("kernel", vm.kernel), ("initrd", vm.initrd)]
+                .map(|(name, file)| file.map(|data| path_of(format!("{}/{name}", vm.name), data)));
+        domain(&mut tree, vm, firmware.as_deref(), kernel.as_deref(), initrd.as_deref())?;
     }
     tree.end();
     tree.end();
@@ -49,7 +50,13 @@ pub fn write(vms: &[VmConfig<'_>]) -> Result<Vec<u8>, Problem> {
     Ok(out)
 }
 
-fn domain(tree: &mut Flat, vm: &VmConfig<'_>, kernel: &str, initrd: Option<&str>) -> Result<(), Problem> {
+fn domain(
+    tree: &mut Flat,
+    vm: &VmConfig<'_>,
+    firmware: Option<&str>,
+    kernel: Option<&str>,
+    initrd: Option<&str>,
+) -> Result<(), Problem> {
     if !check::is_name(&vm.name) {
         return Err(problem!("E0217", ("{} name", vm.place); ("\"{}\" is no name for a node", vm.name);
             ("Use 1 to 31 letters, digits, - and _")));
@@ -64,7 +71,12 @@ fn domain(tree: &mut Flat, vm: &VmConfig<'_>, kernel: &str, initrd: Option<&str>
         Some(GicVersion::V3) => tree.cells(GIC_VERSION, &[3]),
         None => tree,
     };
-    module(tree, "kernel", KERNEL, kernel).text("bootargs", &vm.cmdline).end();
+    if let Some(path) = firmware {
+        tree.text(FIRMWARE, path);
+    }
+    if let Some(path) = kernel {
+        module(tree, "kernel", KERNEL, path).text("bootargs", &vm.cmdline).end();
+    }
     if let Some(path) = initrd {
         module(tree, "ramdisk", RAMDISK, path).end();
     }

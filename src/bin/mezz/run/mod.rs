@@ -134,7 +134,7 @@ const RAM_STEP: u64 = 256 << 20;
 const ROOM: u64 = 160 << 20;
 
 fn ram(args: &RunArgs, spec: &Spec) -> Result<u64, Report> {
-    let guests = spec.vms.iter().fold(0u64, |sum, vm| sum.saturating_add(vm.memory));
+    let guests = spec.vms.iter().fold(0u64, |sum, vm| sum.saturating_add(vm.config().host_bytes()));
     let Some(ram) = args.ram.or(spec.machine.ram) else {
         let files = spec.vms.iter().fold(0u64, |sum, vm| sum.saturating_add(vm.file_bytes()));
         let needed = guests.saturating_add(files).saturating_add(ROOM).max(LEAST_RAM);

@@ -21,13 +21,15 @@ mod tests;
 
 const ROOT_KEYS: [&str; 2] = ["machine", "vm"];
 const MACHINE_KEYS: [&str; 4] = ["board", "cpu", "cpus", "ram"];
-const VM_KEYS: [&str; 6] = ["kernel", "initrd", "cmdline", "memory", "vcpus", "gic"];
+const VM_KEYS: [&str; 7] = ["kernel", "firmware", "initrd", "cmdline", "memory", "vcpus", "gic"];
 
 /// What the same things are called elsewhere.
 const MACHINE_SYNONYMS: [(&str, &str); 4] =
     [("memory", "ram"), ("mem", "ram"), ("vcpus", "cpus"), ("smp", "cpus")];
-const VM_SYNONYMS: [(&str, &str); 11] = [
+const VM_SYNONYMS: [(&str, &str); 13] = [
     ("image", "kernel"),
+    ("bios", "firmware"),
+    ("rom", "firmware"),
     ("ramdisk", "initrd"),
     ("initramfs", "initrd"),
     ("append", "cmdline"),
@@ -182,7 +184,8 @@ impl Walk<'_> {
             };
             vm.spans.insert(known, value.span());
             match known {
-                "kernel" => vm.kernel = self.path(value, known).unwrap_or_default().into(),
+                "kernel" => vm.kernel = self.path(value, known).map(Into::into),
+                "firmware" => vm.firmware = self.path(value, known).map(Into::into),
                 "initrd" => vm.initrd = self.path(value, known).map(Into::into),
                 "cmdline" => vm.cmdline = self.string(value, known).unwrap_or_default().into(),
                 "memory" => vm.memory = self.size(value, known).unwrap_or_default(),
@@ -191,10 +194,13 @@ impl Walk<'_> {
             }
         }
         if !table.contains_key("kernel") {
-            let report = Report::new("E0503", format!("{place} has no `kernel`"))
-                .at(self.source, name.span(), "this guest")
-                .help("add `kernel = \"FILE\"`: a Linux Image, plain or gzip");
-            self.reports.push(report);
+            vm.kernel = None;
+            if !table.contains_key("firmware") {
+                let report = Report::new("E0503", format!("{place} has no `kernel`"))
+                    .at(self.source, name.span(), "this guest")
+                    .help("add `kernel = \"FILE\"`: a Linux Image, plain or gzip; or `firmware = \"FILE\"`");
+                self.reports.push(report);
+            }
         }
         // What could not be read is not checked further: one mistake, one report.
         (self.reports.len() == before).then_some(vm)

@@ -19,5 +19,6 @@ mod ops;
 mod port;
 mod random;
 mod rules;
+mod sources;
 mod v2;
 mod vm;
