@@ -124,15 +124,7 @@ impl Boot {
             .map_err(|error| format!("{}: {error}", config.display()))?;
         let mut arguments: Vec<OsString> = vec![config.into()];
         arguments.extend(["--timeout".into(), run::PATIENCE.as_secs().to_string().into()]);
-        // mezz starts QEMU with a GICv3; of two that are given, QEMU takes the last.
-        if self.gics.host != 3 {
-            arguments.extend([
-                "--qemu-arg".into(),
-                "-M".into(),
-                "--qemu-arg".into(),
-                format!("gic-version={}", self.gics.host).into(),
-            ]);
-        }
+        arguments.extend(["--gic".into(), self.gics.host.to_string().into()]);
         if self.gics.emulated {
             arguments.extend(["--options".into(), "mezzanine.vgic=emulated".into()]);
         }
