@@ -76,7 +76,6 @@ pub(super) struct Source<'s, 'a> {
     /// Properties of a module's node, besides a kernel's `bootargs`.
     pub(super) module_properties: &'static [&'static str],
     /// Finds a module's bytes.
-    #[allow(clippy::type_complexity, reason = "one closure, named where it is made")]
     pub(super) bytes: &'s mut dyn FnMut(&Module<'_, 'a>) -> Result<&'a [u8], Problem>,
     /// Finds a file by its path, for the property at a place; where there are files.
     #[allow(clippy::type_complexity, reason = "one closure, named where it is made")]

@@ -162,7 +162,11 @@ fn a_bundle_reads_back_as_what_went_in() {
     alpha.memory = 5 << 30;
     let mut beta = vm("beta_2", &other, None);
     beta.cmdline = String::new();
-    let gamma = vm("3-gamma", &image, None);
+    let mut gamma = vm("3-gamma", &image, None);
+    gamma.without_uart = true;
+    gamma.partial_tree = Some(b"a tree");
+    let piece = |start| HostRange::new(HostPhysAddr::at(start), 32 * MIB).unwrap();
+    gamma.static_memory = vec![piece(0x1_6000_0000), piece(0x5000_0000)];
     let packed = bundle::write(&[alpha.clone(), beta.clone(), gamma.clone()]).unwrap();
     assert!(packed.len() < 2 * image.len() + other.len() + 4096, "the shared kernel is in it once");
     for vm in [&mut alpha, &mut beta] {
@@ -170,7 +174,8 @@ fn a_bundle_reads_back_as_what_went_in() {
     }
     let vms = bundle::read(&packed).unwrap();
     assert_eq!(vms[..2], [alpha, beta]);
-    assert_eq!((vms[2].name.as_str(), vms[2].kernel), ("3-gamma", Some(&image[..])));
+    gamma.place = "/chosen/3-gamma".into();
+    assert_eq!(vms[2], gamma);
     let again = || bundle::write(std::slice::from_ref(&gamma));
     assert_eq!(again(), again(), "the same bytes each time");
     let unfit = VmConfig { name: "a b".into(), ..VmConfig::named("x") };
@@ -439,5 +444,5 @@ fn the_example_in_the_docs_is_right() {
     let packed = archive(&[("mezzanine.dtb", &tree), ("Image", &image), ("initrd.gz", &initrd)]);
     let vms = bundle::read(&packed).unwrap();
     assert_eq!((vms[0].name.as_str(), vms[0].memory, vms[0].vcpus), ("alpha", 256 * MIB, 2));
-    assert_eq!(vms[0].initrd, Some(&initrd[..]));
+    assert_eq!((vms[0].initrd, vms[0].without_uart), (Some(&initrd[..]), false));
 }

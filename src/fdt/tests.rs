@@ -334,6 +334,24 @@ fn a_guest_tree_reads_back_as_the_machine_of_the_map() {
 }
 
 #[test]
+fn a_guest_without_a_serial_port_is_told_of_none() {
+    let blob = guest::write(&GuestMachine {
+        name: "alpha",
+        mpidrs: &[map::mpidr(0, GicVersion::V3)],
+        cpu_compatible: "arm,armv8",
+        ram: &[GuestRange::at(0x4000_0000, 64 << 20)],
+        gic: GicVersion::V3,
+        initrd: None,
+        bootargs: "",
+        uart: false,
+        partial: None,
+        seed: None,
+    });
+    assert_eq!(Platform::read(&blob).unwrap().uart, None);
+    assert!(!blob.windows(5).any(|window| window == b"pl011"));
+}
+
+#[test]
 fn dtc_finds_nothing_wrong_with_a_guest_tree() {
     for (gic, vcpus) in [(GicVersion::V3, 20), (GicVersion::V2, 8)] {
         let Some((source, complaints)) =

@@ -121,7 +121,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// An access to a device on the bus, or to nothing.
     #[inline(never)]
-    fn on_bus(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+    pub(super) fn on_bus(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
         let outcome = match vm.bus.find(mmio.ipa()) {
             Some((region, offset)) => {
                 let at = Access { offset, size: mmio.size(), now: self.machine.now() };

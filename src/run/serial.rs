@@ -19,7 +19,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     #[inline(never)]
     pub(super) fn serial(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
         if vm.without_uart {
-            return self.mmio(vm, vcpu, mmio);
+            return self.on_bus(vm, vcpu, mmio);
         }
         let offset = mmio.ipa().raw().wrapping_sub(map::UART.start().raw());
         // A PL011 knows no time.

@@ -83,7 +83,7 @@ fn address(nodes: &Nodes<'_, '_>, n: usize, reg: &[u8]) -> Result<(), Problem> {
     }
     for piece in reg.chunks_exact((first + size) as usize * 4) {
         let (start, size) = piece.split_at_checked(first as usize * 4).unwrap_or_default();
-        let Some(start) = up(nodes, n, wide(start)) else { return Ok(()) };
+        let Some(start) = up(nodes, n, wide(start)) else { continue };
         let range = GuestRange::new(GuestPhysAddr::new(start), wide(size));
         let whose = range.and_then(|range| own(&range)).unwrap_or(NOT_YET);
         let what = format_args!("claims address {start:#x}: {whose}");

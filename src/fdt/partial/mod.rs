@@ -31,6 +31,11 @@ pub(super) const CLOCK: u32 = 65_002;
 const MAX_SIZE: usize = 64 << 10;
 /// Nodes under `/passthrough`.
 const MAX_NODES: usize = 256;
+/// Properties of one node.
+const MAX_PROPERTIES: usize = 256;
+
+/// Warnings that are kept: there is not much heap.
+const MAX_WARNINGS: usize = 16;
 
 /// What to do about a phandle.
 const LABELS: &str = "Leave phandles to dtc: use labels";
@@ -68,6 +73,8 @@ impl<'a> Partial<'a> {
                         ("Compile it as a tree of its own, without /plugin/")),
                     );
                 }
+                // A person reads the first few; a hostile tree has thousands.
+                _ if warnings.len() >= MAX_WARNINGS => continue,
                 name => {
                     warnings.push(problem!("E0251", ("{place} /{name}"); ("not for the guest's tree");
                         ("What is meant for it belongs under /{PASSTHROUGH}")));
@@ -99,6 +106,9 @@ impl<'a> Partial<'a> {
     /// Aliases that are copied: names and paths, each of a node that is copied too.
     fn check_aliases(&self, nodes: &Nodes<'_, '_>, place: &str) -> Result<(), Problem> {
         let Some(node) = self.aliases else { return Ok(()) };
+        if node.properties().nth(MAX_PROPERTIES).is_some() {
+            return Err(nodes.too_many("aliases", MAX_PROPERTIES));
+        }
         if let Some(alias) = repeated(&node) {
             return Err(
                 problem!("E0249", ("{place} /aliases {}", alias.name()); ("there twice"); ("Give it once")),

@@ -1,6 +1,6 @@
 //! All nodes of a partial tree in a list, so that one can be found by its phandle, and others above it.
 
-use super::{CLOCK, LABELS, MAX_NODES, phandle};
+use super::{CLOCK, LABELS, MAX_NODES, MAX_PROPERTIES, phandle};
 use crate::fdt::repeated;
 use crate::problem;
 use crate::problem::Problem;
@@ -19,9 +19,6 @@ pub(super) struct Entry<'a> {
     /// `#address-cells` and `#size-cells`, as given, or their defaults.
     pub(super) cells: [u32; 2],
 }
-
-/// Properties of one node.
-const MAX_PROPERTIES: usize = 256;
 
 /// The nodes that go into a guest's tree, each after the one above it.
 pub(super) struct Nodes<'a, 'p> {

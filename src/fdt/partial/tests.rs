@@ -122,6 +122,7 @@ fn what_a_partial_tree_may_not_have_is_named() {
         ("E0245", "RAM, or beyond it", "u { reg = <0 0x40000000 0 4>; };".into()),
         ("E0245", "no devices are assigned", "u { reg = <0 0x10000000 0 0x1000>; };".into()),
         ("E0245", "PL031", "b { #address-cells = <1>; #size-cells = <1>; ranges = <0 0 0x9010000 0x1000>; u { reg = <0 4>; }; };".into()),
+        ("E0245", "0x9010000: PL031", "b { #address-cells = <1>; #size-cells = <1>; ranges = <0 0 0x9010000 0x1000>; u { reg = <0x5000 4 0 4>; }; };".into()),
         ("E0245", "m device_type: memory or a CPU, and the guest has its own", "m { device_type = \"memory\"; };".into()),
         ("E0245", "c device_type: memory or a CPU", "c { device_type = \"cpu\"; };".into()),
         // Interrupts, devices.
@@ -226,6 +227,15 @@ fn damaged_and_oversized_trees_are_refused() {
     };
     let all = clocks.replace("#clock-cells = <0>;", &format!("#clock-cells = <0>; {}", refs(30)));
     assert!(text(&with(&all).unwrap()).contains("more than 1024 references"));
+    let many: String = (0..300).map(|n| format!("a{n} = \"/passthrough\";")).collect();
+    let aliases = |many: &str| compiled(&format!("aliases {{ {many} }}; passthrough {{ }};")).unwrap();
+    assert!(text(&aliases(&many)).contains("more than 256 aliases"));
+    assert!(text(&with(&format!("n {{ {many} }};")).unwrap()).contains("more than 256 properties in a node"));
+    let strangers: String = (0..300).map(|n| format!("n{n} {{ }};")).collect();
+    let mut warnings = Bytes::new();
+    let crowd = compiled(&format!("{strangers} passthrough {{ }};")).unwrap();
+    assert!(Partial::read(&crowd, "vm.alpha partial tree", &mut warnings).is_ok());
+    assert_eq!(warnings.len(), 16, "no more than one reads");
     let twice = |what: &[u8], with: &[u8]| {
         let mut bad = blob.clone();
         let at = bad.windows(what.len()).position(|w| w == what).unwrap();

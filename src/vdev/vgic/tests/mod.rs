@@ -9,6 +9,7 @@
 mod agreement;
 mod arrays;
 mod emulated;
+mod found;
 mod guest;
 mod hardware;
 mod interface;
