@@ -2,6 +2,8 @@
 //!
 //! Everything that can fail does so here, before the VM is part of the world.
 
+mod firmware;
+
 use crate::addr::{Address, BLOCK_2M, GuestPhysAddr, GuestRange, HostPhysAddr, HostRange, PAGE_SIZE};
 use crate::config::VmConfig;
 use crate::fdt::guest::{GuestMachine, write};
@@ -134,7 +136,7 @@ impl<'a, M: Machine> Maker<'a, M> {
     /// Makes one VM.
     ///
     /// # Errors
-    /// E0320 to E0325, and what [`Layout::plan`] and [`load`] find wrong with its images.
+    /// E0320 to E0325, E0433, and what [`Layout::plan`] and [`load`] find wrong with its images.
     pub fn make(&mut self, config: &VmConfig<'_>) -> Result<Made, Problem> {
         let id = VmId(self.made);
         let begun = self.machine.now();
@@ -149,7 +151,8 @@ impl<'a, M: Machine> Maker<'a, M> {
         for (_, chunk) in ram.chunks() {
             self.machine.scrub(chunk);
         }
-        let stage2 = self.translation(config, &ram, interface)?;
+        let mut stage2 = self.translation(config, &ram, interface)?;
+        let rom = self.rom(config, &mut stage2)?;
         let mpidrs: Vec<u64> = (0..config.vcpus).map(|n| map::mpidr(n, gic)).collect();
         let seed = self.seed();
         let tree = write(&GuestMachine {
@@ -166,10 +169,8 @@ impl<'a, M: Machine> Maker<'a, M> {
         });
         put(&ram, config, layout.tree.start(), &tree)?;
         load(config, &layout, &mut |at, bytes| put(&ram, config, at, bytes))?;
-        for written in [Some(GuestRange::between(ram.range().start(), layout.kernel.end())), layout.initrd]
-            .into_iter()
-            .flatten()
-        {
+        let written = GuestRange::new(layout.tree.start(), tree.len() as u64);
+        for written in [written, layout.kernel, layout.initrd].into_iter().flatten() {
             if let Ok(pieces) = ram.host_ranges(written) {
                 pieces.for_each(|piece| self.machine.publish(piece));
             }
@@ -196,7 +197,7 @@ impl<'a, M: Machine> Maker<'a, M> {
             config.vcpus,
             ram.range().size() >> 20,
             ram.range(),
-            config.kernel.len(),
+            config.kernel.map_or(0, <[u8]>::len),
             stage2.pages() * 4,
             (self.machine.now().0 - begun.0) * 1_000_000 / self.machine.frequency()
         );
@@ -207,7 +208,7 @@ impl<'a, M: Machine> Maker<'a, M> {
         let start = Start { entry: layout.entry.raw(), x0: layout.tree.start().raw() };
         let name = config.name.clone();
         Ok(Made {
-            vm: Arc::new(Vm::new(Parts { id, name, ram, stage2, bus, uart, vgic, ids, vcpus })),
+            vm: Arc::new(Vm::new(Parts { id, name, ram, rom, stage2, bus, uart, vgic, ids, vcpus })),
             start,
         })
     }

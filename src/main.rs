@@ -32,7 +32,7 @@ mod image {
     use mezzanine::problem;
     use mezzanine::problem::Problem;
     use mezzanine::ram::FreeRam;
-    use mezzanine::run::{CpuLoop, World};
+    use mezzanine::run::{Counts, CpuLoop, World};
     use mezzanine::vcpu::CpuId;
     use spin::Mutex;
 
@@ -199,9 +199,13 @@ mod image {
         // 10. Guests, until the last has stopped.
         GUESTS_RUN.store(true, Ordering::Relaxed);
         let mut cpu_loop = CpuLoop::new(cpu, &world, CpuId(0));
+        if options.trace_exits {
+            cpu_loop.count_exits();
+        }
         cpu_loop.run();
         GUESTS_RUN.store(false, Ordering::Relaxed);
-        finish(cpu_loop.into_machine(), &world)
+        let counts = cpu_loop.take_counts();
+        finish(cpu_loop.into_machine(), &world, counts)
     }
 
     /// What there is for guests' interrupt controllers, in words.
@@ -332,8 +336,11 @@ mod image {
     }
 
     /// Everything has stopped: what is left goes out, then the machine off.
-    fn finish(mut cpu: arch::Cpu, world: &World) -> ! {
+    fn finish(mut cpu: arch::Cpu, world: &World, counts: Option<Counts>) -> ! {
         console::flush(&mut cpu, world.vms());
+        if let Some(counts) = counts {
+            counts.report(world.vms());
+        }
         match world.failed() {
             None => log::info!("halt: ok"),
             Some((vm, reason)) => log::error!("halt: failed: vm {}: {}", vm.name, reason.as_str()),

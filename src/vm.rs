@@ -106,6 +106,8 @@ pub struct Parts {
     pub name: String,
     /// Its memory.
     pub ram: GuestRam,
+    /// The memory that its firmware's ROM is made of.
+    pub rom: Option<GuestRam>,
     /// Its Stage 2, with the memory mapped.
     pub stage2: Stage2,
     /// Its devices apart from the interrupt controller.
@@ -128,6 +130,8 @@ pub struct Vm {
     pub name: String,
     /// Its memory.
     pub ram: GuestRam,
+    /// The memory that its firmware's ROM is made of, which nobody touches any more.
+    pub rom: Option<GuestRam>,
     /// Its Stage 2: one writer at a time.
     pub stage2: Mutex<Stage2>,
     /// Its devices apart from the interrupt controller.
@@ -166,6 +170,7 @@ impl Vm {
             id: parts.id,
             name: parts.name,
             ram: parts.ram,
+            rom: parts.rom,
             stage2: Mutex::new(parts.stage2),
             without_uart: parts.bus.find(crate::map::UART.start()).is_none(),
             bus: parts.bus,

@@ -7,7 +7,7 @@
 use super::foreign;
 use super::node::{Cells, is_any, number, only, require, text, wrong};
 use super::static_memory;
-use super::{VmConfig, check};
+use super::{Findings, VmConfig, cmdline};
 use crate::map::GicVersion;
 use crate::problem;
 use crate::problem::Problem;
@@ -23,6 +23,7 @@ pub(super) const KERNEL: &str = "multiboot,kernel";
 pub(super) const RAMDISK: &str = "multiboot,ramdisk";
 pub(super) const DEVICE_TREE: &str = "multiboot,device-tree";
 pub(super) const FILE: &str = "xen,uefi-binary";
+pub(super) const FIRMWARE: &str = "mezzanine,firmware";
 pub(super) const GIC_VERSION: &str = "mezzanine,gic-version";
 pub(super) const STATIC_MEMORY: &str = "xen,static-mem";
 pub(super) const STATIC_CELLS: [&str; 2] = ["#xen,static-mem-address-cells", "#xen,static-mem-size-cells"];
@@ -40,6 +41,7 @@ pub(super) const PROPERTIES: &[&str] = &[
     "memory",
     "cpus",
     "vpl011",
+    FIRMWARE,
     GIC_VERSION,
     "#address-cells",
     "#size-cells",
@@ -75,63 +77,91 @@ pub(super) struct Source<'s, 'a> {
     pub(super) module_properties: &'static [&'static str],
     /// Finds a module's bytes.
     pub(super) bytes: &'s mut dyn FnMut(&Module<'_, 'a>) -> Result<&'a [u8], Problem>,
+    /// Finds a file by its path, for the property at a place; where there are files.
+    #[allow(clippy::type_complexity, reason = "one closure, named where it is made")]
+    pub(super) firmware: Option<&'s mut dyn FnMut(&str, &str) -> Result<&'a [u8], Problem>>,
 }
 
-/// Reads the VM of a node below one that has `above`; `None` if its `status` says that it is not to be.
+/// Reads the VM of a node below one that has `above`; `None` if its `status` says that it is not to be, or if
+/// something that a VM has to have could not be read.
 ///
-/// # Errors
-/// E0207 to E0209, E0220 to E0231: what is wrong with the node, and where.
+/// Finds E0207 to E0209, E0220 to E0231: what is wrong with the node, and where.
 pub(super) fn read<'a>(
     node: &FdtNode<'a>,
     above: Cells,
     source: &mut Source<'_, 'a>,
-    warnings: &mut Vec<Problem>,
-) -> Result<Option<VmConfig<'a>>, Problem> {
+    found: &mut Findings,
+) -> Option<VmConfig<'a>> {
     let place = format!("/chosen/{}", node.name());
-    foreign::properties(node, &place, warnings)?;
+    foreign::properties(node, &place, found);
     if let Some(status) = node.property("status")
-        && !matches!(text(&status, &place)?, "okay" | "ok")
+        && !matches!(found.take(text(&status, &place)), Some("okay" | "ok") | None)
     {
         let what = format_args!("this VM is left out");
-        warnings.push(wrong("E0229", &place, "status", what, "Say \"okay\", or nothing, to have it"));
-        return Ok(None);
+        found.warning(wrong("E0229", &place, "status", what, "Say \"okay\", or nothing, to have it"));
+        return None;
     }
-    let memory = require(node, &place, "memory")?;
-    let kib = number(&memory, &place, "KiB as <HIGH LOW>")?;
-    let memory = kib.checked_mul(1024).ok_or_else(|| {
-        wrong(
-            "E0208",
-            &place,
-            "memory",
-            format_args!("{kib} KiB are more than there can be"),
-            "Give KiB as <HIGH LOW>",
-        )
-    })?;
-    let cpus = number(&require(node, &place, "cpus")?, &place, "a number of vCPUs")?;
+    let memory = found.take(memory(node, &place));
+    let cpus =
+        found.take(require(node, &place, "cpus").and_then(|cpus| number(&cpus, &place, "a number of vCPUs")));
+    let gic = found.take(gic(node, &place));
+    let chosen_memory = found.take(static_memory::read(node, &place, above));
     let mut vm = VmConfig {
         name: node.name_without_address().into(),
-        memory,
-        vcpus: u16::try_from(cpus).unwrap_or(u16::MAX),
-        gic: gic(node, &place)?,
-        static_memory: static_memory::read(node, &place, above)?,
+        memory: memory.unwrap_or_default(),
+        vcpus: cpus.map_or(0, |cpus| u16::try_from(cpus).unwrap_or(u16::MAX)),
+        gic: gic.flatten(),
+        static_memory: chosen_memory.unwrap_or_default(),
         without_uart: node.property("vpl011").is_none(),
         place,
         ..VmConfig::default()
     };
-    let cells = Cells::of(node, &vm.place, above)?;
+    let cells = found.take(Cells::of(node, &vm.place, above)).unwrap_or(above);
     let mut seen = Vec::new();
+    let mut whole = true;
     for child in node.children() {
-        sub_node(&child, cells, source, &mut seen, &mut vm, warnings)?;
+        let read = sub_node(&child, cells, source, &mut seen, &mut vm, found);
+        whole &= found.take(read).is_some();
     }
-    if !seen.contains(&Kind::Kernel) {
-        return Err(problem!("E0209", ("{}", vm.place); ("no kernel");
-            ("A node with compatible = \"{KERNEL}\", \"{MODULE}\" belongs in it")));
+    let read = firmware(node, source, &vm.place);
+    match found.take(read) {
+        Some(file) => vm.firmware = file,
+        None => whole = false,
     }
-    if vm.without_uart && vm.cmdline.split_ascii_whitespace().any(|word| word.starts_with("console=ttyAMA")) {
-        let what = format_args!("missing, with console=ttyAMA on the command line");
-        warnings.push(wrong("E0233", &vm.place, "vpl011", what, "Add it, for a serial port"));
+    if !seen.contains(&Kind::Kernel) && node.property(FIRMWARE).is_none() {
+        found.error(problem!("E0209", ("{}", vm.place); ("no kernel");
+            ("A node with compatible = \"{KERNEL}\", \"{MODULE}\" belongs in it, or {FIRMWARE} in a bundle")));
+        whole = false;
     }
-    Ok(Some(vm))
+    (whole && memory.is_some() && cpus.is_some() && gic.is_some()).then_some(vm)
+}
+
+/// The ROM image of a VM, which is a file of a bundle.
+fn firmware<'a>(
+    node: &FdtNode<'a>,
+    source: &mut Source<'_, 'a>,
+    place: &str,
+) -> Result<Option<&'a [u8]>, Problem> {
+    let Some(property) = node.property(FIRMWARE) else { return Ok(None) };
+    match &mut source.firmware {
+        Some(find) => find(text(&property, place)?, place).map(Some),
+        None => Err(wrong(
+            "E0222",
+            place,
+            FIRMWARE,
+            format_args!("a file, and there is no bundle here"),
+            "Put the VM into a bundle",
+        )),
+    }
+}
+
+/// Bytes of memory that a VM asks for.
+fn memory(node: &FdtNode<'_>, place: &str) -> Result<u64, Problem> {
+    let kib = number(&require(node, place, "memory")?, place, "KiB as <HIGH LOW>")?;
+    kib.checked_mul(1024).ok_or_else(|| {
+        let what = format_args!("{kib} KiB are more than there can be");
+        wrong("E0208", place, "memory", what, "Give KiB as <HIGH LOW>")
+    })
 }
 
 /// Reads a node within a domain's: a module, or something of Xen's.
@@ -141,10 +171,10 @@ fn sub_node<'a>(
     source: &mut Source<'_, 'a>,
     seen: &mut Vec<Kind>,
     vm: &mut VmConfig<'a>,
-    warnings: &mut Vec<Problem>,
+    found: &mut Findings,
 ) -> Result<(), Problem> {
     let place = format!("{}/{}", vm.place, node.name());
-    if foreign::node(node, &place, warnings)? {
+    if foreign::node(node, &place, found) {
         return Ok(());
     }
     let mut kinds = KINDS.iter().filter(|(_, names)| is_any(node, names));
@@ -156,24 +186,26 @@ fn sub_node<'a>(
     if *kind == Kind::Kernel {
         known.push("bootargs");
     }
-    only(node, &place, &known)?;
+    only(node, &place, &known, found);
     if seen.contains(kind) {
         let what = format_args!("a second one of its kind in this VM");
         let fix = "A VM has one kernel, and at most one ramdisk and one device tree";
         return Err(wrong("E0208", &place, "compatible", what, fix));
     }
     seen.push(*kind);
-    let bytes = (source.bytes)(&Module { node, place: &place, kind: *kind, cells })?;
-    match kind {
-        Kind::Kernel => vm.kernel = bytes,
-        Kind::Ramdisk => vm.initrd = Some(bytes),
-        Kind::DeviceTree => vm.partial_tree = Some(bytes),
-    }
-    if let Some(bootargs) = node.property("bootargs") {
+    if *kind == Kind::Kernel
+        && let Some(bootargs) = node.property("bootargs")
+    {
         let line = text(&bootargs, &place)?;
         // Copied only once it is known to be short: there is not much heap yet.
-        check::length(line, &format!("{place} bootargs"))?;
+        cmdline::length(line, &format!("{place} bootargs"))?;
         vm.cmdline = String::from(line);
+    }
+    let bytes = (source.bytes)(&Module { node, place: &place, kind: *kind, cells })?;
+    match kind {
+        Kind::Kernel => vm.kernel = Some(bytes),
+        Kind::Ramdisk => vm.initrd = Some(bytes),
+        Kind::DeviceTree => vm.partial_tree = Some(bytes),
     }
     Ok(())
 }

@@ -3,8 +3,9 @@
 //! The rule: what would change what the guest gets is refused, for it would find out late; what has no meaning
 //! without Xen is taken, so that a configuration made for Xen starts as it is.
 
+use super::Findings;
 use super::domain::PROPERTIES;
-use super::node::{is, is_any, number, odd, only, text, unknown, wrong};
+use super::node::{is, is_any, number, odd, once, only, text, unknown, wrong};
 use crate::problem;
 use crate::problem::{Problem, nearest};
 use alloc::vec::Vec;
@@ -49,39 +50,37 @@ fn rows() -> Vec<(&'static str, &'static str, &'static str)> {
 
 const NO_EFFECT: &str = "Leave it out if this is to be the last word";
 
-/// Judges the properties of a domain's node.
-///
-/// # Errors
-/// E0207, E0208 for what nobody knows, E0224 for what only Xen can give.
-pub(super) fn properties(
-    node: &FdtNode<'_>,
-    place: &str,
-    warnings: &mut Vec<Problem>,
-) -> Result<(), Problem> {
+/// Judges the properties of a domain's node: E0207, E0208 for what nobody knows, E0224 for what only Xen can give.
+pub(super) fn properties(node: &FdtNode<'_>, place: &str, found: &mut Findings) {
     let mut all = PROPERTIES.to_vec();
     let rows = rows();
     all.extend(rows.iter().map(|row| row.0));
-    if node.property("bootargs").is_some() {
-        return Err(problem!("E0207", ("{place}"); ("property \"bootargs\" is not known");
-            ("A command line belongs to the kernel's node, within this one")));
-    }
-    if let Some(property) = odd(node, &all) {
+    let mut strange = false;
+    for property in odd(node, &all) {
+        strange = true;
         let name = property.name();
+        if name == "bootargs" {
+            found.error(problem!("E0207", ("{place}"); ("property \"bootargs\" is not known");
+                ("A command line belongs to the kernel's node, within this one")));
+            continue;
+        }
         // All of Xen's words are for finding what was meant, not for a list.
         let known = if nearest(name, &all).is_some() { &all } else { PROPERTIES };
-        return Err(unknown(place, "property", name, known));
+        found.error(unknown(place, "property", name, known));
     }
-    only(node, place, &all)?;
+    if !strange {
+        once(node, place, found);
+    }
     for (name, fine, why) in rows {
         if let Some(property) = node.property(name) {
-            judge(&property, place, fine, why, warnings)?;
+            let judged = judge(&property, place, fine, why, found);
+            found.take(judged);
         }
     }
     if node.property("vpl011").is_some_and(|p| matches!(p.value(), [0, 0, 0, 0])) {
         let what = format_args!("0, and yet the VM has a serial port: Xen goes by its presence alone");
-        warnings.push(wrong("E0228", place, "vpl011", what, "Take it out for a VM without one"));
+        found.warning(wrong("E0228", place, "vpl011", what, "Take it out for a VM without one"));
     }
-    Ok(())
 }
 
 /// Judges a property by its row.
@@ -90,7 +89,7 @@ fn judge(
     place: &str,
     fine: &str,
     why: &str,
-    warnings: &mut Vec<Problem>,
+    found: &mut Findings,
 ) -> Result<(), Problem> {
     let (name, empty) = (property.name(), property.value().is_empty());
     let number = || number(property, place, "a number");
@@ -100,7 +99,7 @@ fn judge(
         None => fine == "any",
     };
     if warned {
-        warnings.push(wrong("E0228", place, name, format_args!("no effect: {why}"), NO_EFFECT));
+        found.warning(wrong("E0228", place, name, format_args!("no effect: {why}"), NO_EFFECT));
     }
     let right = fine.parse().ok();
     let fits = match right {
@@ -119,39 +118,34 @@ fn judge(
     })
 }
 
-/// Whether a node within a domain's is one of Xen's that is taken without being anything here.
-///
-/// # Errors
-/// E0225 for one that the guest would miss.
-pub(super) fn node(node: &FdtNode<'_>, place: &str, warnings: &mut Vec<Problem>) -> Result<bool, Problem> {
+/// Whether a node within a domain's is one of Xen's that is nothing here: E0225 for one that the guest would miss.
+pub(super) fn node(node: &FdtNode<'_>, place: &str, found: &mut Findings) -> bool {
     let missed = if is_any(node, &["xen,evtchn", "xen,evtchn-v1"]) {
         Some("there are no Xen event channels here")
     } else {
         is(node, "xen,domain-shared-memory-v1").then_some("VMs share no memory yet")
     };
     if let Some(why) = missed {
-        return Err(problem!("E0225", ("{place}"); ("{why}"); ("Take the node out")));
+        found.error(problem!("E0225", ("{place}"); ("{why}"); ("Take the node out")));
+        return true;
     }
     let taken = is(node, "xen,vcpu");
     if taken {
-        only(node, place, &["compatible", "id", "hard-affinity"])?;
-        warnings.push(
+        only(node, place, &["compatible", "id", "hard-affinity"], found);
+        found.warning(
             problem!("E0228", ("{place}"); ("no effect: vCPUs are not tied to CPUs yet"); ("{NO_EFFECT}")),
         );
     }
-    Ok(taken)
+    taken
 }
 
-/// Looks at what is under `/chosen` for Xen itself and its Dom0.
-///
-/// # Errors
-/// E0226 for a Dom0: nothing here could be one.
-pub(super) fn chosen(chosen: &FdtNode<'_>, warnings: &mut Vec<Problem>) -> Result<(), Problem> {
+/// Looks at what is under `/chosen` for Xen itself and its Dom0: E0226, since nothing here could be one.
+pub(super) fn chosen(chosen: &FdtNode<'_>, found: &mut Findings) {
     let dom0_options = chosen.property("xen,dom0-bootargs").is_some();
     for child in chosen.children() {
         let old = is_any(&child, &["xen,linux-zimage", "xen,linux-initrd"]);
         if old || dom0_options && is(&child, "multiboot,kernel") {
-            return Err(wrong(
+            found.error(wrong(
                 "E0226",
                 "/chosen",
                 child.name(),
@@ -160,15 +154,14 @@ pub(super) fn chosen(chosen: &FdtNode<'_>, warnings: &mut Vec<Problem>) -> Resul
             ));
         }
         if is_any(&child, &["xen,cpupool", "xen,evtchn", "xen,evtchn-v1", "xen,domain-shared-memory-v1"]) {
-            warnings.push(not_read(child.name()));
+            found.warning(not_read(child.name()));
         }
     }
     for name in ["xen,xen-bootargs", "xen,dom0-bootargs", "xen,static-heap"] {
         if chosen.property(name).is_some() {
-            warnings.push(not_read(name));
+            found.warning(not_read(name));
         }
     }
-    Ok(())
 }
 
 /// Something that Xen alone would read.

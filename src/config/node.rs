@@ -2,6 +2,7 @@
 //!
 //! A misspelt property must not be one that is silently not there, and a value of the wrong size not a number.
 
+use super::Findings;
 use crate::fdt::repeated;
 use crate::problem;
 use crate::problem::{Hint, Problem};
@@ -87,25 +88,30 @@ pub(super) fn is_any(node: &FdtNode<'_>, names: &[&str]) -> bool {
     names.iter().any(|name| is(node, name))
 }
 
-/// Refuses properties that are not among `known`, and those that are there twice.
-///
-/// # Errors
-/// E0207, E0208.
-pub(super) fn only(node: &FdtNode<'_>, place: &str, known: &[&str]) -> Result<(), Problem> {
-    if let Some(property) = odd(node, known) {
-        return Err(unknown(place, "property", property.name(), known));
+/// Refuses properties that are not among `known`, and those that are there twice: E0207, E0208.
+pub(super) fn only(node: &FdtNode<'_>, place: &str, known: &[&str], found: &mut Findings) {
+    let mut strange = false;
+    for property in odd(node, known) {
+        strange = true;
+        found.error(unknown(place, "property", property.name(), known));
     }
-    // The known are few, and so is what is left.
-    if let Some(property) = repeated(node) {
-        return Err(wrong("E0208", place, property.name(), format_args!("there twice"), "Give it once"));
+    if !strange {
+        once(node, place, found);
     }
-    Ok(())
 }
 
-/// A property that is not among `known`, if there is one.
-pub(super) fn odd<'a>(node: &FdtNode<'a>, known: &[&str]) -> Option<FdtProperty<'a>> {
+/// Refuses a property that is there twice, in a node that has but known ones: E0208.
+pub(super) fn once(node: &FdtNode<'_>, place: &str, found: &mut Findings) {
+    // The known are few, and so is what is left.
+    if let Some(property) = repeated(node) {
+        found.error(wrong("E0208", place, property.name(), format_args!("there twice"), "Give it once"));
+    }
+}
+
+/// Properties that are not among `known`.
+pub(super) fn odd<'a>(node: &FdtNode<'a>, known: &[&str]) -> impl Iterator<Item = FdtProperty<'a>> {
     node.properties()
-        .find(|property| !known.contains(&property.name()) && !ANYWHERE.contains(&property.name()))
+        .filter(move |property| !known.contains(&property.name()) && !ANYWHERE.contains(&property.name()))
 }
 
 pub(super) fn unknown(place: &str, what: &str, word: &str, known: &[&str]) -> Problem {

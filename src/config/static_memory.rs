@@ -4,7 +4,7 @@
 
 use super::domain::{STATIC_CELLS, STATIC_MEMORY};
 use super::node::{Cells, count, wrong};
-use super::{Bytes, VmConfig};
+use super::{Bytes, Findings, VmConfig};
 use crate::addr::{Address, HostPhysAddr, HostRange, PAGE_SIZE};
 use crate::fdt::Platform;
 use crate::memory::Memory;
@@ -62,16 +62,13 @@ fn alone(place: &str, given: &str, missing: &str) -> Problem {
     problem!("E0231", ("{place} {given}"); ("there without {missing}"); ("Give both, or none to have those of the node above"))
 }
 
-/// Checks VMs' pieces against what they add up to, and against each other.
-///
-/// # Errors
-/// E0230, E0232.
-pub(super) fn check(vms: &[VmConfig<'_>]) -> Result<(), Problem> {
+/// Checks VMs' pieces against what they add up to, and against each other: E0230, E0232.
+pub(super) fn check(vms: &[VmConfig<'_>], found: &mut Findings) {
     for (n, vm) in vms.iter().enumerate().filter(|(_, vm)| !vm.static_memory.is_empty()) {
         let sum = vm.static_memory.iter().fold(0u64, |sum, piece| sum.saturating_add(piece.size()));
         if sum != vm.memory {
             let what = format_args!("{} in all, and memory says {}", Bytes(sum), Bytes(vm.memory));
-            return Err(wrong("E0230", &vm.place, STATIC_MEMORY, what, "Make them the same"));
+            found.error(wrong("E0230", &vm.place, STATIC_MEMORY, what, "Make them the same"));
         }
         let earlier =
             vms.iter().take(n).flat_map(|vm| vm.static_memory.iter().map(|piece| (piece, &vm.place)));
@@ -80,22 +77,18 @@ pub(super) fn check(vms: &[VmConfig<'_>]) -> Result<(), Problem> {
             if let Some((other, whose)) = earlier.clone().chain(own).find(|(other, _)| other.overlaps(piece))
             {
                 let what = format_args!("{piece} overlaps {other} of {whose}");
-                return Err(wrong("E0232", &vm.place, STATIC_MEMORY, what, "Give each VM RAM of its own"));
+                found.error(wrong("E0232", &vm.place, STATIC_MEMORY, what, "Give each VM RAM of its own"));
             }
         }
     }
-    Ok(())
 }
 
-/// Checks a VM's pieces against the machine that its tree describes.
-///
-/// # Errors
-/// E0232.
-pub(super) fn fits(vm: &VmConfig<'_>, platform: &Platform<'_>) -> Result<(), Problem> {
+/// Checks a VM's pieces against the machine that its tree describes: E0232.
+pub(super) fn fits(vm: &VmConfig<'_>, platform: &Platform<'_>, found: &mut Findings) {
     for piece in &vm.static_memory {
         if !platform.ram.iter().any(|bank| bank.encloses(piece)) {
             let bank = platform.ram.iter().max_by_key(|bank| bank.size()).copied().unwrap_or_default();
-            return Err(
+            found.error(
                 problem!("E0232", ("{} {STATIC_MEMORY}", vm.place); ("{piece} is not all within one bank of RAM");
                 ("The largest bank is {bank}")),
             );
@@ -106,10 +99,9 @@ pub(super) fn fits(vm: &VmConfig<'_>, platform: &Platform<'_>) -> Result<(), Pro
         if let Some((range, what)) =
             taken.chain(modules).chain(initrd).find(|(range, _)| range.overlaps(piece))
         {
-            return Err(overlap(vm, piece, &range, what));
+            found.error(overlap(vm, piece, &range, what));
         }
     }
-    Ok(())
 }
 
 /// A piece that is somebody's already; `what` says whose.

@@ -9,6 +9,7 @@ mod flat;
 pub mod guest;
 mod partial;
 mod read;
+mod sound;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tree;
@@ -16,6 +17,7 @@ mod tree;
 pub use check::{squeeze, total_size};
 pub(crate) use flat::Flat;
 pub use partial::Partial;
+pub use sound::contradictions;
 
 use crate::addr::{Address, HostPhysAddr, HostRange, PAGE_SIZE};
 use crate::machine::IntId;

@@ -139,6 +139,18 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     #[inline(never)]
     fn other_sysreg(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, access: SysReg) -> Next {
+        // An emulated interface makes two exits of each interrupt: before anything is looked up.
+        if vcpu.lists.emulated && sysreg::takes_or_ends(access.reg) {
+            return match self.interface(vm, vcpu, access) {
+                Some(value) => done(vcpu, access, value),
+                None => self.inject(vcpu, Fault::Undefined { long: true }),
+            };
+        }
+        self.looked_up_sysreg(vm, vcpu, access)
+    }
+
+    #[inline(never)]
+    fn looked_up_sysreg(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, access: SysReg) -> Next {
         let value = match sysreg::lookup(access.reg, access.read) {
             Action::Id(crm, op2) => vm.ids.get(crm, op2),
             Action::Value(value) => value,
@@ -188,11 +200,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             }
             Action::Undefined => return self.inject(vcpu, Fault::Undefined { long: true }),
         };
-        if access.read {
-            vcpu.regs.set_x(access.rt, value);
-        }
-        vcpu.regs.skip(4);
-        Next::Resume
+        done(vcpu, access, value)
     }
 
     /// A trapped CP15 access from AArch32 EL0: its physical timer, if EL1 lets it (CNTKCTL_EL1 traps to EL1
@@ -283,6 +291,16 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         vcpu.flush = self.flush_step(vm, from);
         vcpu.flush.is_none()
     }
+}
+
+/// A trapped MRS read `value`, or MSR is done.
+#[inline(always)]
+fn done(vcpu: &mut Vcpu, access: SysReg, value: u64) -> Next {
+    if access.read {
+        vcpu.regs.set_x(access.rt, value);
+    }
+    vcpu.regs.skip(4);
+    Next::Resume
 }
 
 /// Whether a vCPU is anything but off.

@@ -7,7 +7,7 @@ use crate::addr::{Address, GuestPhysAddr};
 use crate::exit::{Abort, Exit, Mmio, Trap};
 use crate::inject::{self, Fault};
 use crate::machine::{Machine, Ticks, ppi};
-use crate::map;
+use crate::map::{self, GicVersion};
 use crate::sched::Purpose;
 use crate::vcpu::{El1, Vcpu, VcpuId, VmId};
 use crate::vdev::vgic::{Frame, Outcome};
@@ -40,7 +40,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// The exits that are no part of a busy guest's day.
     #[inline(never)]
-    fn handle_rare(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, exit: Exit) -> Next {
+    pub(super) fn handle_rare(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, exit: Exit) -> Next {
         match exit {
             Exit::Wfi(trap) => self.wfi(vm, vcpu, trap),
             Exit::Wfe(trap) => {
@@ -112,7 +112,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// A load or store where no memory is.
     #[inline(never)]
-    fn mmio(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+    pub(super) fn mmio(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
         match vm.vgic.frame(mmio.ipa()) {
             Some((frame, offset)) => self.vgic(vm, vcpu, mmio, frame, offset),
             None => self.on_bus(vm, vcpu, mmio),
@@ -226,10 +226,35 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     fn vgic(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
         /// ISPENDR0, and ICPENDR0 0x80 further on, of GICD (GICv2) and GICR alike.
         const PENDING: u64 = 0x200;
-        let write = mmio.is_write().then(|| stored(vcpu, &mmio));
-        if write.is_none() && offset & !0x80 == PENDING && frame != Frame::Gicc {
-            self.look_at_timer(vm, vcpu);
+        if !mmio.is_write() && offset & !0x80 == PENDING && frame != Frame::Gicc {
+            return self.vgic_pending(vm, vcpu, mmio, frame, offset);
         }
+        self.vgic_access(vm, vcpu, mmio, frame, offset)
+    }
+
+    /// A load of what is pending of 32 interrupts: if they are the reader's own, the timer's line has a say that
+    /// the vGIC does not know of.
+    #[cold]
+    fn vgic_pending(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
+        self.look_at_timer(vm, vcpu);
+        let own =
+            frame == Frame::GicrSgi(vcpu.id) || frame == Frame::Gicd && vm.vgic.version() == GicVersion::V2;
+        let before = vcpu.regs.pc;
+        let next = self.vgic_access(vm, vcpu, mmio, frame, offset);
+        if own
+            && vcpu.regs.pc == before.wrapping_add(mmio.abort.instruction_bytes())
+            && self.machine.timer_line(vcpu)
+        {
+            // A line that is high while its interrupt is active: pending and active.
+            let value = vcpu.regs.x(mmio.reg()) | 1 << ppi::VIRTUAL_TIMER.0;
+            vcpu.regs.set_x(mmio.reg(), value);
+        }
+        next
+    }
+
+    #[inline(always)]
+    fn vgic_access(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
+        let write = mmio.is_write().then(|| stored(vcpu, &mmio));
         match vm.vgic.access(vcpu.id, frame, offset, mmio.size(), write, &mut vcpu.lists) {
             Outcome::Done(value, kicks) => {
                 self.kick(vm, Some(vcpu.id), kicks);
@@ -247,7 +272,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     #[cold]
     fn vgic_folded(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
         self.machine.fold(vcpu);
-        self.vgic(vm, vcpu, mmio, frame, offset)
+        self.vgic_access(vm, vcpu, mmio, frame, offset)
     }
 
     /// Has another vCPU take back what its list registers hold. The PC stays: the access is tried again when the

@@ -90,6 +90,14 @@ pub fn sends_sgi1(reg: SysRegId, read: bool) -> bool {
     reg == ICC_SGI1R && !read
 }
 
+/// Whether it is ICC_IAR1_EL1 or ICC_EOIR1_EL1, which a guest uses for each interrupt.
+#[inline(always)]
+pub fn takes_or_ends(reg: SysRegId) -> bool {
+    const IAR1: u32 = SysRegId::new(3, 0, 12, 12, 0).raw();
+    const EOIR1: u32 = SysRegId::new(3, 0, 12, 12, 1).raw();
+    reg.raw() & !(IAR1 ^ EOIR1) == IAR1
+}
+
 /// What an access to `reg` means: a read (MRS), or a write (MSR or a system instruction).
 #[inline]
 pub fn lookup(reg: SysRegId, read: bool) -> Action {

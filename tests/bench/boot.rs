@@ -112,12 +112,13 @@ pub(crate) fn run(cpu: &str, quiet: bool) -> Result<Pair, String> {
     let initrd = bundle::marked_initrd()?;
     let cmdline =
         format!("console=ttyAMA0 nokaslr mezzanine.script=bench{}", if quiet { " quiet" } else { "" });
-    let vm = Vm { kernel: &kernel, initrd: Some(&initrd), cmdline: &cmdline, memory: MEMORY };
+    let vm = Vm { kernel: &kernel, initrd: Some(&initrd), cmdline: &cmdline, memory: MEMORY, gic: None };
 
     let bundle = bundle::pack(name, &vm)?;
     let args = vec!["-kernel".into(), text(&target().join("mezzanine.img")), "-initrd".into(), text(&bundle)];
     let under = format!("{name}-mezzanine");
-    let run = Run { name: &under, cpu, el2: true, memory: "1G", args, traced_row: 0, patience: PATIENCE };
+    let run =
+        Run { name: &under, cpu, el2: true, gic: 3, memory: "1G", args, traced_row: 0, patience: PATIENCE };
     let Outcome { counts, transcript } = run.run()?;
     let mezzanine = Boot::new(counts).map_err(|why| format!("{name} under Mezzanine: {why}"))?;
 
@@ -125,7 +126,16 @@ pub(crate) fn run(cpu: &str, quiet: bool) -> Result<Pair, String> {
     let mut args = vec!["-kernel".into(), text(&kernel), "-initrd".into(), text(&initrd)];
     args.extend(["-append".into(), cmdline.clone(), "-dtb".into(), text(&tree)]);
     let native = format!("{name}-native");
-    let run = Run { name: &native, cpu, el2: false, memory: MEMORY, args, traced_row: 0, patience: PATIENCE };
+    let run = Run {
+        name: &native,
+        cpu,
+        el2: false,
+        gic: 3,
+        memory: MEMORY,
+        args,
+        traced_row: 0,
+        patience: PATIENCE,
+    };
     let native = Boot::new(run.run()?.counts).map_err(|why| format!("{name}, natively: {why}"))?;
     Ok(Pair { native, mezzanine, memory: memory(&transcript), quiet })
 }

@@ -11,6 +11,8 @@ pub(crate) struct Vm<'a> {
     pub(crate) initrd: Option<&'a Path>,
     pub(crate) cmdline: &'a str,
     pub(crate) memory: &'a str,
+    /// Version of its GIC; `None`: the machine's.
+    pub(crate) gic: Option<u8>,
 }
 
 /// Writes the VM's configuration; its path.
@@ -20,6 +22,9 @@ pub(crate) struct Vm<'a> {
 pub(crate) fn config(name: &str, vm: &Vm<'_>) -> Result<PathBuf, String> {
     let mut toml =
         format!("[vm.bench]\nkernel = {:?}\nmemory = {:?}\nvcpus = 1\n", text(vm.kernel), vm.memory);
+    if let Some(gic) = vm.gic {
+        toml += &format!("gic = {gic}\n");
+    }
     if let Some(initrd) = vm.initrd {
         toml += &format!("initrd = {:?}\n", text(initrd));
     }

@@ -5,6 +5,8 @@
 //! of exit a few hundred times, and the stock Debian kernel boots to a shell and off, natively and under Mezzanine.
 //! The same on every run and every machine: time is counted in instructions, and nothing comes from the host.
 
+#[path = "../common/backends.rs"]
+mod backends;
 mod boot;
 mod bundle;
 mod counts;
@@ -21,6 +23,7 @@ use std::process::{Command, ExitCode};
 
 use clap::{Parser, ValueEnum};
 
+use backends::Backend;
 use report::Results;
 
 /// What to run.
@@ -52,6 +55,9 @@ struct Options {
     /// Tell where the instructions of one exit go, by a row's number in tests/bench/micro.rs, and nothing else
     #[arg(long, value_name = "ROW")]
     profile: Option<u32>,
+    /// The interrupt controller for --profile, by its name in tests/common/backends.rs
+    #[arg(long, value_name = "NAME", default_value = "GICv3")]
+    backend: String,
     /// Cargo passes this one
     #[arg(long, hide = true)]
     bench: bool,
@@ -79,7 +85,7 @@ fn run(options: &Options) -> Result<bool, String> {
     eprintln!("bench: the plugin counts sixty known instructions");
     selftest::run(&options.cpu)?;
     if let Some(row) = options.profile {
-        println!("{}", profile::run(&options.cpu, row)?);
+        println!("{}", profile::run(&options.cpu, Backend::named(&options.backend)?, row)?);
         return Ok(true);
     }
     let mut results = Results { cpu: options.cpu.clone(), qemu: qemu_version()?, ..Results::default() };
@@ -91,8 +97,10 @@ fn run(options: &Options) -> Result<bool, String> {
         results.image = Some(size);
     }
     if wanted(Part::Micro) {
-        eprintln!("bench: each kind of exit");
-        results.micro = Some(micro::run(&options.cpu)?);
+        for backend in Backend::ready() {
+            eprintln!("bench: each kind of exit, {}", backend.label);
+            results.micro.push(micro::run(&options.cpu, backend)?);
+        }
     }
     if wanted(Part::Boot) {
         for quiet in [true, false] {

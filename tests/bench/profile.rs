@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use addr2line::Loader;
 
+use crate::backends::Backend;
 use crate::counts::Counts;
 use crate::figure::thousands;
 use crate::micro;
@@ -22,9 +23,9 @@ struct Place {
 ///
 /// # Errors
 /// The run fails, the row has no exit, or the image's symbols are not there.
-pub(crate) fn run(cpu: &str, row: u32) -> Result<String, String> {
+pub(crate) fn run(cpu: &str, backend: &Backend, row: u32) -> Result<String, String> {
     micro::known(row)?;
-    let (counts, transcript) = micro::run_traced(cpu, row)?;
+    let (counts, transcript) = micro::run_traced(cpu, backend, row)?;
     let base = image_start(&transcript).ok_or("Mezzanine did not say where its image is")?;
     let elf = target().join("mezzanine.elf");
     let loader = Loader::new(&elf).map_err(|e| format!("{}: {e} ('make image' makes it)", elf.display()))?;

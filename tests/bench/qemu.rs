@@ -21,6 +21,8 @@ pub(crate) struct Run<'a> {
     pub(crate) cpu: &'a str,
     /// Whether the machine has EL2.
     pub(crate) el2: bool,
+    /// Version of the machine's GIC.
+    pub(crate) gic: u8,
     /// As `-m` has it.
     pub(crate) memory: &'a str,
     /// Everything else.
@@ -61,7 +63,7 @@ impl Run<'_> {
     fn command(&self, counted: &Path) -> Command {
         let mut qemu = Command::new("qemu-system-aarch64");
         let el2 = if self.el2 { "on" } else { "off" };
-        qemu.arg("-M").arg(format!("virt,gic-version=3,virtualization={el2}"));
+        qemu.arg("-M").arg(format!("virt,gic-version={},virtualization={el2}", self.gic));
         qemu.args(["-cpu", self.cpu, "-smp", "1", "-m", self.memory]).args(SAME_EACH_TIME);
         qemu.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none", "-no-reboot"]);
         qemu.args(&self.args);

@@ -3,6 +3,8 @@
 // The bench's own files, without the part that runs.
 #![allow(dead_code)]
 
+#[path = "../common/backends.rs"]
+mod backends;
 mod boot;
 mod bundle;
 mod counts;

@@ -1,6 +1,7 @@
 //! Tests that start whole machines in QEMU and judge their transcripts.
 //!
-//! Two kinds of trials: `guest` starts a micro guest (tests/guests) with `mezz run`, as a person would;
+//! Two kinds of trials: `guest` starts a micro guest (tests/guests) with `mezz run`, as a person would, those for the
+//! interrupt controller on every backend (common/backends.rs);
 //! `image` starts QEMU itself, for what the tool would never do: no bundle, a damaged one, a damaged tree, odd
 //! load addresses. What they need is built by `make image mezz guests`; what is not built is a failure.
 //!
@@ -8,9 +9,13 @@
 //! multiplies them.
 #![allow(missing_docs)]
 
+#[path = "../common/backends.rs"]
+mod backends;
 mod bundle;
 mod damage;
 mod dom0less;
+mod formats;
+mod gic;
 mod guest;
 mod image;
 mod run;
@@ -22,8 +27,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = guest::trials();
+    trials.extend(gic::trials());
     trials.extend(image::trials());
     trials.extend(damage::trials());
     trials.extend(dom0less::trials());
+    trials.extend(formats::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

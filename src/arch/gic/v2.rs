@@ -301,6 +301,9 @@ impl Gic {
         let Some(hyp) = self.hypervisor else { return 0 };
         let hcr = hyp.hcr.get();
         hyp.hcr.set(0);
+        // QEMU does not look again whether a level that a guest's end of interrupt deactivated is still high,
+        // before somebody writes to GICC or GICD. To hardware this says what it knows.
+        self.interface.pmr.set(0xff);
         op!("dsb sy");
         hcr.into()
     }

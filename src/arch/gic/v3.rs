@@ -336,7 +336,8 @@ impl Gic {
         let lists = &vcpu.lists;
         // Where a GIC lets EL1 turn its system registers off, another guest may have.
         write!("S3_0_C12_C12_5", 7); // ICC_SRE_EL1
-        // ICC_SRE_EL1 is not EL1's (Enable) where no other register of the interface is.
+        // ICC_SRE_EL1 is not EL1's (Enable) where no other register of the interface is. It is all the same
+        // where Enable is RAO/WI, as in QEMU (IHI 0069, ICC_SRE_EL2).
         write!("ICC_SRE_EL2", if lists.emulated { 7 } else { 0xf });
         if lists.emulated {
             return;

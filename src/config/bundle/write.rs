@@ -4,7 +4,7 @@ use super::TREE;
 use super::newc::{HEADER_SIZE, TRAILER};
 use crate::addr::Address;
 use crate::config::domain::{
-    DEVICE_TREE, DOMAIN, FILE, GIC_VERSION, KERNEL, MODULE, RAMDISK, STATIC_CELLS, STATIC_MEMORY,
+    DEVICE_TREE, DOMAIN, FILE, FIRMWARE, GIC_VERSION, KERNEL, MODULE, RAMDISK, STATIC_CELLS, STATIC_MEMORY,
 };
 use crate::config::{VmConfig, check};
 use crate::fdt::Flat;
@@ -35,15 +35,16 @@ pub fn write(vms: &[VmConfig<'_>]) -> Result<Vec<u8>, Problem> {
     let mut tree = Flat::default();
     tree.begin("").text("compatible", "mezzanine,bundle").begin("chosen");
     for vm in vms {
-        let kernel = path_of(format!("{}/kernel", vm.name), vm.kernel);
-        let initrd = vm.initrd.map(|data| path_of(format!("{}/initrd", vm.name), data));
-        let partial = vm.partial_tree.map(|data| path_of(format!("{}/partial.dtb", vm.name), data));
-        domain(
-            &mut tree,
-            vm,
-            &[(RAMDISK, "ramdisk", initrd), (DEVICE_TREE, "device-tree", partial)],
-            &kernel,
-        )?;
+        let files = [
+            ("firmware", vm.firmware),
+            ("kernel", vm.kernel),
+            ("initrd", vm.initrd),
+            ("partial.dtb", vm.partial_tree),
+        ];
+        let [firmware, kernel, initrd, partial] =
+            files.map(|(name, file)| file.map(|data| path_of(format!("{}/{name}", vm.name), data)));
+        let further = [(RAMDISK, "ramdisk", initrd), (DEVICE_TREE, "device-tree", partial)];
+        domain(&mut tree, vm, firmware.as_deref(), kernel.as_deref(), &further)?;
     }
     tree.end();
     tree.end();
@@ -61,7 +62,13 @@ pub fn write(vms: &[VmConfig<'_>]) -> Result<Vec<u8>, Problem> {
 /// A module's kind, the name of its node, and its path, if there is one.
 type Further = (&'static str, &'static str, Option<String>);
 
-fn domain(tree: &mut Flat, vm: &VmConfig<'_>, further: &[Further], kernel: &str) -> Result<(), Problem> {
+fn domain(
+    tree: &mut Flat,
+    vm: &VmConfig<'_>,
+    firmware: Option<&str>,
+    kernel: Option<&str>,
+    further: &[Further],
+) -> Result<(), Problem> {
     if !check::is_name(&vm.name) {
         return Err(problem!("E0217", ("{} name", vm.place); ("\"{}\" is no name for a node", vm.name);
             ("Use 1 to 31 letters, digits, - and _")));
@@ -84,7 +91,12 @@ fn domain(tree: &mut Flat, vm: &VmConfig<'_>, further: &[Further], kernel: &str)
         STATIC_CELLS.iter().for_each(|name| _ = tree.cells(name, &[2]));
         tree.words(STATIC_MEMORY, &pieces);
     }
-    module(tree, "kernel", KERNEL, kernel).text("bootargs", &vm.cmdline).end();
+    if let Some(path) = firmware {
+        tree.text(FIRMWARE, path);
+    }
+    if let Some(path) = kernel {
+        module(tree, "kernel", KERNEL, path).text("bootargs", &vm.cmdline).end();
+    }
     for (kind, name, path) in further {
         if let Some(path) = path {
             module(tree, name, kind, path).end();

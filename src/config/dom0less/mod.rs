@@ -7,7 +7,7 @@ mod tests;
 
 use super::domain::{self, DOMAIN, FILE, Kind, Module, Source};
 use super::node::{Cells, is, require, wrong};
-use super::{VmConfig, foreign, out_of_ram, static_memory};
+use super::{Findings, VmConfig, foreign, out_of_ram, static_memory};
 use crate::addr::{Address, HostPhysAddr, HostRange};
 use crate::fdt::{ModuleKind, Platform};
 use crate::problem;
@@ -38,8 +38,9 @@ pub fn modules(platform: &Platform<'_>) -> Result<Vec<HostRange>, Problem> {
         ranges.push(range);
         Some(&[][..])
     };
-    read(platform, &mut note, &mut Vec::new(), &mut Vec::new())?;
-    Ok(ranges)
+    let mut found = Findings::default();
+    read(platform, &mut note, &mut Vec::new(), &mut found);
+    found.settle().map(|_| ranges)
 }
 
 /// Appends to `vms` a VM for each node under `/chosen` that describes one.
@@ -47,16 +48,15 @@ pub(super) fn read<'a>(
     platform: &Platform<'a>,
     blob_at: &mut dyn FnMut(HostRange) -> Option<&'a [u8]>,
     vms: &mut Vec<VmConfig<'a>>,
-    warnings: &mut Vec<Problem>,
-) -> Result<(), Problem> {
+    found: &mut Findings,
+) {
     // Without a tree there is nothing in it: a machine that a test made up.
-    let Ok(tree) = Fdt::new(platform.tree) else { return Ok(()) };
+    let Ok(tree) = Fdt::new(platform.tree) else { return };
     let root = tree.root();
-    let Some(node) = root.children().find(|child| child.name_without_address() == "chosen") else {
-        return Ok(());
-    };
-    foreign::chosen(&node, warnings)?;
-    let above = Cells::of(&node, "/chosen", Cells::of(&root, "/", Cells::DEFAULT)?)?;
+    let Some(node) = root.children().find(|child| child.name_without_address() == "chosen") else { return };
+    foreign::chosen(&node, found);
+    let outer = found.take(Cells::of(&root, "/", Cells::DEFAULT)).unwrap_or(Cells::DEFAULT);
+    let above = found.take(Cells::of(&node, "/chosen", outer)).unwrap_or(outer);
     let before = vms.len();
     let mut claims = Vec::new();
     let mut bytes = |module: &Module<'_, 'a>| {
@@ -64,27 +64,24 @@ pub(super) fn read<'a>(
         claims.push(Claim { range, kind: module.kind, place: module.place.into() });
         blob_at(range).ok_or_else(|| out_of_ram(module.place, range))
     };
-    let mut source = Source { module_properties: &["compatible", "reg", FILE], bytes: &mut bytes };
+    let mut source =
+        Source { module_properties: &["compatible", "reg", FILE], bytes: &mut bytes, firmware: None };
     for child in node.children().filter(|child| is(child, DOMAIN)) {
         if vms.len() - before == MAX_DOMAINS {
-            return Err(wrong(
-                "E0227",
-                "/chosen",
-                child.name(),
-                format_args!("more than {MAX_DOMAINS} VMs"),
-                "Fewer are read",
-            ));
+            let what = format_args!("more than {MAX_DOMAINS} VMs");
+            found.error(wrong("E0227", "/chosen", child.name(), what, "Fewer are read"));
+            break;
         }
-        vms.extend(domain::read(&child, above, &mut source, warnings)?);
+        vms.extend(domain::read(&child, above, &mut source, found));
     }
     let ours = vms.get(before..).unwrap_or_default();
-    apart(&claims, platform)?;
+    apart(&claims, platform, found);
     for vm in ours {
-        static_memory::fits(vm, platform)?;
+        static_memory::fits(vm, platform, found);
         for (piece, claim) in vm.static_memory.iter().flat_map(|piece| claims.iter().map(move |c| (piece, c)))
         {
             if piece.overlaps(&claim.range) {
-                return Err(static_memory::overlap(vm, piece, &claim.range, &format!("is {}", claim.place)));
+                found.error(static_memory::overlap(vm, piece, &claim.range, &format!("is {}", claim.place)));
             }
         }
     }
@@ -92,10 +89,9 @@ pub(super) fn read<'a>(
         for module in platform.modules.iter().filter(|module| module.kind == ModuleKind::Kernel) {
             let what = format_args!("to Xen this would be Dom0; here it is a VM like any other");
             let fix = "Make it a node with compatible = \"xen,domain\" to say what it gets";
-            warnings.push(wrong("E0229", "/chosen", module.name, what, fix));
+            found.warning(wrong("E0229", "/chosen", module.name, what, fix));
         }
     }
-    Ok(())
 }
 
 /// Where a module lies.
@@ -124,23 +120,23 @@ fn place_of(module: &Module<'_, '_>) -> Result<HostRange, Problem> {
     }
 }
 
-/// Checks that no module lies in another's memory. Several VMs may be made of the same one.
-fn apart(claims: &[Claim], platform: &Platform<'_>) -> Result<(), Problem> {
-    let overlap = |place: &str, range: &HostRange, other: &HostRange, whose: &str| {
-        wrong("E0223", place, "reg", format_args!("{range} overlaps {other}, {whose}"), "Load them apart")
+/// Checks that no module lies in another's memory: E0223. Several VMs may be made of the same one.
+fn apart(claims: &[Claim], platform: &Platform<'_>, found: &mut Findings) {
+    let mut overlap = |place: &str, range: &HostRange, other: &HostRange, whose: &str| {
+        let what = format_args!("{range} overlaps {other}, {whose}");
+        found.error(wrong("E0223", place, "reg", what, "Load them apart"));
     };
     for (n, claim) in claims.iter().enumerate() {
         let range = &claim.range;
         let same = |other: &Claim| (other.range, other.kind) == (claim.range, claim.kind);
         if let Some(other) = claims.iter().take(n).find(|other| other.range.overlaps(range) && !same(other)) {
-            return Err(overlap(&claim.place, range, &other.range, &other.place));
+            overlap(&claim.place, range, &other.range, &other.place);
         }
         if let Some(initrd) = platform.initrd.filter(|initrd| initrd.overlaps(range)) {
-            return Err(overlap(&claim.place, range, &initrd, "the initrd"));
+            overlap(&claim.place, range, &initrd, "the initrd");
         }
         if let Some(module) = platform.modules.iter().find(|module| module.range.overlaps(range)) {
-            return Err(overlap(&claim.place, range, &module.range, module.name));
+            overlap(&claim.place, range, &module.range, module.name);
         }
     }
-    Ok(())
 }

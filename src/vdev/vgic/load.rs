@@ -264,7 +264,8 @@ impl Load<'_> {
     #[inline(always)]
     fn take_eoi_count(&mut self) {
         let ended = self.lists.hcr >> lr::HCR_EOICOUNT_SHIFT & 31;
-        if ended != 0 {
+        // In EOImode 1 deactivations trap where any is outside, so none was counted; QEMU counts priority drops.
+        if ended != 0 && self.lists.hcr & lr::HCR_TDIR == 0 {
             self.replay(ended);
         }
     }

@@ -60,14 +60,18 @@ pub fn elf(data: &[u8]) {
 
 /// Plans and loads a kernel: nothing of it may go anywhere but into the VM's RAM.
 fn start(kernel: &[u8]) {
-    let vm = VmConfig { kernel, memory: RAM, vcpus: 1, ..VmConfig::named("fuzz") };
+    let vm = VmConfig { kernel: Some(kernel), memory: RAM, vcpus: 1, ..VmConfig::named("fuzz") };
     let Some(ram) = GuestRange::new(RAM_BASE, RAM) else { return };
+    let rom = VmConfig { firmware: Some(kernel), kernel: None, ..vm.clone() };
+    let _ = Layout::plan(&rom, ram);
     let Ok(layout) = Layout::plan(&vm, ram) else { return };
     let mut left = RAM;
     let _ = load(&vm, &layout, &mut |at, bytes| {
-        let there = GuestRange::new(at, bytes.len() as u64).expect("a range");
-        assert!(there.start() >= ram.start() && there.end() <= ram.end(), "{there:?} is not in RAM");
-        left = left.checked_sub(bytes.len() as u64).expect("no more than its RAM");
+        let there = GuestRange::new(at, bytes.len() as u64);
+        let inside = there.is_some_and(|there| there.start() >= ram.start() && there.end() <= ram.end());
+        assert!(inside, "{} bytes at {at} are not in RAM", bytes.len());
+        assert!(bytes.len() as u64 <= left, "more than its RAM");
+        left -= bytes.len() as u64;
         Ok(())
     });
 }

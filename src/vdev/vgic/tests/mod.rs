@@ -9,6 +9,7 @@
 mod agreement;
 mod arrays;
 mod emulated;
+mod found;
 mod guest;
 mod hardware;
 mod interface;
@@ -18,5 +19,6 @@ mod ops;
 mod port;
 mod random;
 mod rules;
+mod sources;
 mod v2;
 mod vm;

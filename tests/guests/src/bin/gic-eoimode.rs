@@ -34,6 +34,7 @@ fn main() {
 }
 
 fn signalled(id: u32) -> bool {
+    gic::quirks::show_timer();
     until(1000, || highest_pending() == id)
 }
 

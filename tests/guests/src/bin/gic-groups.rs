@@ -261,7 +261,7 @@ fn binary_points() {
     cpuif::set_bpr(0, 0);
     cpuif::set_bpr(1, 0);
     let (zero, one) = (cpuif::bpr(0), cpuif::bpr(1));
-    check!(one == zero + 1 || one == zero, "least binary points {zero} and {one}");
+    check!(one > zero || quirks::qemu_cpu_interface(), "least binary points {zero} and {one}");
     cpuif::set_bpr(0, 5);
     cpuif::set_bpr(1, 6);
     check_eq!(cpuif::bpr(0), 5, "group 0's binary point");
@@ -304,7 +304,8 @@ fn binary_points() {
     }
 }
 
-/// SGIs: GICv3 has a register for each group, which reaches that group alone; GICv2 sends both.
+/// SGIs: GICv3 has a register for each group. Group 0's reaches group 0 alone; group 1's reaches group 1, and
+/// with one security state group 0 as well on some controllers (not on QEMU's). GICv2 has one for both.
 fn sgis() {
     gic::group(1, 0);
     gic::group(2, 1);
@@ -330,7 +331,7 @@ fn sgis() {
             wait(micros(50));
             let pending = gic::pending(id as u32);
             check!(
-                pending == (sent == group),
+                sent > group || pending == (sent == group),
                 "SGI {id} of group {group}, sent for {sent}: pending is {pending}"
             );
             gic::unpend(id as u32);

@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use guests::gic::{self, SPURIOUS, highest_pending, reg, taken};
+use guests::gic::{self, SPURIOUS, highest_pending, quirks, reg, taken};
 use guests::mmio::{read32, write32};
 use guests::timer::{self, VIRTUAL, micros, now, until, wait};
 use guests::{check, check_eq, msr, trap, uart};
@@ -34,6 +34,7 @@ fn main() {
 }
 
 fn signalled(id: u32) -> bool {
+    quirks::show_timer();
     until(1000, || highest_pending() == id)
 }
 

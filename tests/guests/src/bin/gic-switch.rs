@@ -29,6 +29,7 @@ fn meet(what: &str) {
 
 fn fired(what: &str) -> u32 {
     let cpu = gic::cpu();
+    gic::quirks::show_timer();
     check!(until(3000, || highest_pending() == VIRTUAL), "CPU {cpu}: no timer interrupt, {what}");
     let acknowledged = gic::ack();
     check_eq!(gic::id(acknowledged), VIRTUAL, "CPU {cpu}: acknowledged, {what}");

@@ -130,6 +130,7 @@ fn masked_level() {
     check!(until(1000, || !gic::pending(VIRTUAL)), "pending without its cause");
     msr!("cntv_ctl_el0", 1);
     for round in 0..3 {
+        gic::quirks::show_timer();
         let mut id = gic::SPURIOUS;
         until(1000, || {
             id = gic::ack();
