@@ -181,7 +181,7 @@ fn no_serial_port() -> Result<(), Failed> {
     let nodes = [mute, domain(1, 32, &kernel(SECOND, &second)?)].concat();
     let outcome = run_with("mute", &format!("{IMAGE_BUILDER} {nodes}"), &[(FIRST, first), (SECOND, second)])?;
     good(&outcome, "hello")?;
-    outcome.says("E0233 /chosen/domU0 vpl011: missing")?;
+    outcome.says("E0308 /chosen/domU0 cmdline: console=ttyAMA0")?;
     outcome.says("vm domU0: asked for a reset")?;
     outcome.says("vm domU1: powered off")
 }
