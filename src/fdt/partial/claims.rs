@@ -13,6 +13,10 @@ const ASSIGNED: &[&str] = &["xen,reg", "xen,path", "xen,force-assign-without-iom
 /// Words for interrupts that the GIC would deliver.
 const INTERRUPTS: &[&str] = &["interrupts", "interrupts-extended", "interrupt-map"];
 
+/// Beginnings of `compatible` of what a guest has and can have once: firmware, timers, interrupt controllers.
+const ONCE: &[&[u8]] =
+    &[b"arm,psci", b"arm,armv", b"arm,gic", b"arm,cortex-", b"arm,pl390", b"qcom,msm-qgic"];
+
 /// What says of a node that it is memory or a CPU.
 const TYPE: &str = "device_type";
 
@@ -43,6 +47,11 @@ pub(super) fn check(nodes: &Nodes<'_, '_>) -> Result<(), Problem> {
                 what,
                 "Take the node out; the VM's memory and cpus say what it gets",
             ));
+        }
+        let kinds = nodes.value(n, "compatible").unwrap_or_default();
+        if kinds.split(|&b| b == 0).any(|kind| ONCE.iter().any(|once| kind.starts_with(once))) {
+            let what = format_args!("what the guest has one of already");
+            return Err(nodes.wrong("E0245", n, "compatible", what, "Take the node out"));
         }
         for (name, stride) in [("ranges", false), ("dma-ranges", false), ("reg", true)] {
             shape(nodes, n, name, stride)?;

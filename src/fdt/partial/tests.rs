@@ -125,6 +125,9 @@ fn what_a_partial_tree_may_not_have_is_named() {
         ("E0245", "0x9010000: PL031", "b { #address-cells = <1>; #size-cells = <1>; ranges = <0 0 0x9010000 0x1000>; u { reg = <0x5000 4 0 4>; }; };".into()),
         ("E0245", "m device_type: memory or a CPU, and the guest has its own", "m { device_type = \"memory\"; };".into()),
         ("E0245", "c device_type: memory or a CPU", "c { device_type = \"cpu\"; };".into()),
+        ("E0245", "p compatible: what the guest has one of already", "p { compatible = \"x\", \"arm,psci-1.0\"; };".into()),
+        ("E0245", "what the guest has one of already", "t { compatible = \"arm,armv8-timer\"; };".into()),
+        ("E0245", "what the guest has one of already", "i { compatible = \"arm,gic-v3\"; };".into()),
         // Interrupts, devices.
         ("E0246", "/passthrough/k interrupts: claims interrupts", "k { interrupts = <0 80 4>; };".into()),
         ("E0246", "interrupts-extended", "k { interrupts-extended = <&gic 0 80 4>; };".into()),
