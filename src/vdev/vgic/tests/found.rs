@@ -117,7 +117,7 @@ fn what_pends_again_at_its_end_is_not_ahead_of_who_waits() {
         let setup = Setup { version: GicVersion::V3, emulated, vcpus: 1, lists: 2, priority_bits: 5 };
         let mut vm = Vm::with(setup);
         vm.write(0, GICD, 0, 1);
-        vm.write(0, GICD, 0x420, 0x4020_a0);
+        vm.write(0, GICD, 0x420, 0x40_20a0);
         vm.write(0, GICD, 0x104, 7);
         vm.write(0, GICD, 0xc08, 0x2a);
         vm.store(0, Port::Pmr, 0xff);
