@@ -144,5 +144,5 @@ target/bench/libexits.so: $(wildcard tests/bench/*.c tests/bench/*.h) | $(HOST)
 
 clean:
 	@find target -mindepth 1 -maxdepth 1 ! -name guests ! -name setup -exec rm -rf {} + 2>/dev/null || true
-	@rm -rf target/guests/micro tests/guests/target $(INITRD) $(KERNEL).gz
+	@rm -rf target/guests/micro target/guests/boots tests/guests/target $(INITRD) $(KERNEL).gz
 	@echo "== kept what set-up fetched; 'rm -rf target' drops that too"

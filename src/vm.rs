@@ -5,7 +5,7 @@
 //! Locks, in this order and never across `enter`: device, vGIC, slot, run queue.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use crate::addr::GuestPhysAddr;
+use crate::addr::{Address, GuestPhysAddr};
 use crate::idregs::IdRegs;
 use crate::machine::ppi;
 use crate::ram::GuestRam;
@@ -138,6 +138,8 @@ pub struct Vm {
     pub bus: Bus,
     /// Its serial port, which the run loop reaches by a way of its own; the bus knows it for reports.
     pub uart: Arc<Mutex<Pl011>>,
+    /// It has no serial port: what is behind `uart` is nobody's, and not on the bus.
+    pub without_uart: bool,
     /// The serial port's interrupt.
     pub uart_line: Line,
     /// Its interrupt controller.
@@ -170,6 +172,7 @@ impl Vm {
             ram: parts.ram,
             rom: parts.rom,
             stage2: Mutex::new(parts.stage2),
+            without_uart: parts.bus.find(crate::map::UART.start()).is_none(),
             bus: parts.bus,
             uart: parts.uart,
             uart_line: Line::new(crate::map::UART_SPI),
@@ -263,7 +266,6 @@ impl Vm {
 
     /// The device nearest to an address, for reports.
     pub fn nearest(&self, ipa: GuestPhysAddr) -> Option<&Region> {
-        use crate::addr::Address;
         self.bus.regions().iter().min_by_key(|region| {
             let (start, end, at) = (region.range.start().raw(), region.range.end().raw(), ipa.raw());
             if at < start { start.wrapping_sub(at) } else { at.saturating_sub(end) }

@@ -182,6 +182,7 @@ fn slice(file: &[u8], start: u64, size: u64) -> Option<&[u8]> {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "a test may fail")]
 pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;

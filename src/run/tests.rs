@@ -468,3 +468,32 @@ fn set_way_maintenance_flushes_the_ram_in_pieces_and_once() {
     assert_eq!(flushed, RAM as u64);
     assert!(machine.published.iter().all(|piece| piece.size() <= 128 << 10));
 }
+
+#[test]
+fn exits_are_counted_by_reason_when_asked() {
+    let (vm, memory) = vm(0, 1, Gic { version: GicVersion::V3, emulated: false });
+    let world = World::new(vec![vm], 1);
+    world.start(&world.vms()[0], 0x4020_0000, 0x4000_0000, CpuId(0));
+    let id = SysRegId::new(3, 0, 0, 4, 0);
+    let steps = vec![
+        step(|_, vcpu| hvc(vcpu, 0x8400_0000, [0; 3])),
+        step(|_, _| mmio(0x0800_0004, false)),
+        step(|_, _| mmio(0x0900_0018, false)),
+        step(|_, _| mmio(0x0900_0018, false)),
+        step(move |_, _| Exit::SysReg(SysReg { reg: id, rt: 1, read: true })),
+        step(|_, _| Exit::Irq),
+    ];
+    let fake = Fake { steps: steps.into(), room: usize::MAX, ..Fake::default() };
+    let mut cpu = CpuLoop::new(fake, &world, CpuId(0));
+    cpu.count_exits();
+    cpu.run();
+    let counts = cpu.take_counts().unwrap();
+    // The last exit is the power off, which the script ends with.
+    for (reason, count) in
+        [("PSCI", 2), ("GICD", 1), ("pl011", 2), ("ID register", 1), ("IRQ", 1), ("WFI", 0), ("no device", 0)]
+    {
+        assert_eq!(counts.of(0, reason), count, "{reason}: {counts:?}");
+    }
+    assert!(cpu.take_counts().is_none());
+    drop(memory);
+}

@@ -13,7 +13,7 @@ use std::{fs, io};
 use crate::Guest;
 use crate::matrix::Boot;
 use crate::run::{Run, target_dir};
-use crate::{log, session};
+use crate::{judge, log, session};
 
 /// The log of this boot's kernel on the guest's machine made real; and the file that holds it.
 pub(crate) fn log(boot: &Boot, guest: &Guest) -> Result<(String, PathBuf), String> {
@@ -28,9 +28,13 @@ pub(crate) fn log(boot: &Boot, guest: &Guest) -> Result<(String, PathBuf), Strin
     }
     let mut command = Command::new(program());
     command.args(&line);
-    let transcript = session::whole(Run::start(command)?, boot.model.part)
+    let text = Run::start(command)
+        .and_then(session::whole)
+        .and_then(|transcript| {
+            judge::tour(&transcript, boot.model.part, 1)?;
+            log::of_transcript(&transcript)
+        })
         .map_err(|error| format!("on QEMU alone, without Mezzanine: {error}"))?;
-    let text = log::of_transcript(&transcript)?;
     keep(&folder, &stem, &path, &text).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok((text, path))
 }

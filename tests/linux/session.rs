@@ -1,6 +1,5 @@
 //! What is typed at a guest's prompt: the same with Mezzanine and without it.
 
-use crate::judge;
 use crate::run::Run;
 
 /// The kernel's command line: the name in the prompt, and no kernel messages between what is typed.
@@ -12,8 +11,8 @@ const PROMPT: &str = "alpha:/# ";
 /// MD5 of what [`typing`] pastes.
 const PASTE_MD5: &str = "ba496aeb64e24e096938981260cb66d7";
 
-/// Everything: the keyboard, the script `tour`, the kernel's log, power off. Gives the transcript.
-pub(crate) fn whole(mut run: Run, part: &str) -> Result<String, String> {
+/// Everything: the keyboard, the script `tour`, the kernel's log, power off. Gives the transcript, not yet judged.
+pub(crate) fn whole(mut run: Run) -> Result<String, String> {
     typing(&mut run)?;
     // Kernel messages would fall between the lines that are compared.
     run.type_keys(
@@ -24,9 +23,7 @@ pub(crate) fn whole(mut run: Run, part: &str) -> Result<String, String> {
     run.type_keys("sh /scripts/log\r")?;
     run.wait_for("\nkernel log: end\r\n")?;
     run.wait_for(PROMPT)?;
-    let transcript = power_off(run)?;
-    judge::tour(&transcript, part, 1)?;
-    Ok(transcript)
+    power_off(run)
 }
 
 /// Waits for the prompt and types: a sum, Ctrl-C, Ctrl-Z, three kilobytes at once.
@@ -63,10 +60,8 @@ pub(crate) fn typing(run: &mut Run) -> Result<(), String> {
     run.wait_for(PROMPT)
 }
 
-/// Types `poweroff`; gives the whole transcript of a run that ended in order, without a complaint.
+/// Types `poweroff`; gives the whole transcript of a run that ended by itself.
 pub(crate) fn power_off(mut run: Run) -> Result<String, String> {
     run.type_keys("poweroff\r")?;
-    let transcript = run.finish()?;
-    judge::no_complaints(&transcript)?;
-    Ok(transcript)
+    run.finish()
 }

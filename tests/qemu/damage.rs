@@ -161,7 +161,7 @@ fn start(name: &str, bundle: Option<&[u8]>, more: &[&str]) -> Result<Outcome, Fa
 }
 
 /// It ended by itself, said one of these codes, and no guest ran.
-fn refused(outcome: &Outcome, codes: &[&str]) -> Result<(), Failed> {
+pub(crate) fn refused(outcome: &Outcome, codes: &[&str]) -> Result<(), Failed> {
     clean(outcome)?;
     if outcome.text.contains("hello: ") {
         return outcome.failed("a guest was started all the same");
@@ -305,7 +305,7 @@ fn changed_bytes() -> Result<(), Failed> {
 }
 
 /// The tree that QEMU makes for the usual machine.
-fn qemu_tree() -> Result<Vec<u8>, Failed> {
+pub(crate) fn qemu_tree() -> Result<Vec<u8>, Failed> {
     static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let n = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let file = Scratch::new(&format!("machine-{n}.dtb"), b"")?;

@@ -30,7 +30,12 @@ fn directory() -> &'static Path {
 }
 
 fn read_text(text: &str) -> Result<Spec, String> {
-    parse("vms.toml".into(), text.into(), directory()).map_err(|reports| reports.to_string())
+    let (spec, mut reports) = parse("vms.toml".into(), text.into(), directory());
+    reports.extend(spec.iter().flat_map(|spec| spec.check(None)));
+    match reports.is_empty() {
+        true => Ok(spec.unwrap()),
+        false => Err(Reports::settle(reports).unwrap_err().to_string()),
+    }
 }
 
 /// Every part of `expected` must be in what the mistake says, at the line given.
@@ -65,7 +70,7 @@ fn firmware_instead_of_a_kernel_or_beside_it() {
 #[test]
 fn all_keys() {
     let spec = read_text(
-        "[machine]\nboard = \"qemu-virt\"\ncpu = \"max\"\ncpus = 0x4\nram = \"1G\"\n\
+        "[machine]\nboard = \"qemu-virt\"\ncpu = \"max\"\ncpus = 0x4\nram = \"1G\"\ngic = 2\n\
          [vm.zeta]\nkernel = \"Image\"\ninitrd = \"initrd\"\ncmdline = \"quiet\"\n\
          memory = \"64M\"\nvcpus = 2\ngic = 2\n[vm.alpha]\nkernel = \"Image\"\n",
     )
@@ -73,6 +78,7 @@ fn all_keys() {
     assert_eq!(spec.machine.board.as_deref(), Some("qemu-virt"));
     assert_eq!(spec.machine.cpu.as_deref(), Some("max"));
     assert_eq!((spec.machine.cpus, spec.machine.ram), (Some(4), Some(1 << 30)));
+    assert_eq!(spec.machine.gic, Some(GicVersion::V2));
     let [zeta, alpha] = spec.vms.as_slice() else { panic!("{:?}", spec.vms) };
     assert_eq!((zeta.name.as_str(), alpha.name.as_str()), ("zeta", "alpha"), "in the order written");
     assert_eq!((zeta.memory, zeta.vcpus, zeta.gic), (64 << 20, 2, Some(GicVersion::V2)));
