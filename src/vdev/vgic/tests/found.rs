@@ -108,3 +108,28 @@ fn a_vcpu_that_turns_its_interface_on_looks_once() {
         assert_eq!((vm.load(0, Port::Iar(false)), vm.load(1, Port::Iar(false))), (32, 1023));
     }
 }
+
+/// What was pending again while active began to pend in its list register at its end, and so hid that others, more
+/// urgent, waited outside.
+#[test]
+fn what_pends_again_at_its_end_is_not_ahead_of_who_waits() {
+    for emulated in [false, true] {
+        let setup = Setup { version: GicVersion::V3, emulated, vcpus: 1, lists: 2, priority_bits: 5 };
+        let mut vm = Vm::with(setup);
+        vm.write(0, GICD, 0, 1);
+        vm.write(0, GICD, 0x420, 0x40_20a0);
+        vm.write(0, GICD, 0x104, 7);
+        vm.write(0, GICD, 0xc08, 0x2a);
+        vm.store(0, Port::Pmr, 0xff);
+        vm.store(0, Port::Enable(false), 1);
+        edge(&mut vm, 0);
+        assert_eq!(vm.load(0, Port::Iar(false)), 32);
+        (0..3).for_each(|spi| edge(&mut vm, spi));
+        vm.store(0, Port::Eoir(false), 32);
+        for intid in [33, 34, 32] {
+            assert_eq!(vm.load(0, Port::Iar(false)), intid);
+            vm.store(0, Port::Eoir(false), intid);
+        }
+        assert_eq!(vm.load(0, Port::Iar(false)), 1023);
+    }
+}

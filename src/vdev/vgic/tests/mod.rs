@@ -8,6 +8,7 @@
 
 mod agreement;
 mod arrays;
+mod checks;
 mod emulated;
 mod found;
 mod guest;
