@@ -201,7 +201,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let Some(vm) = self.world.vm(vcpu.vm) else { return };
         loop {
             self.slice_end = None;
-            if self.others_wait() {
+            if self.needs_slices() {
                 self.start_slice();
             } else {
                 self.rearm();
@@ -464,8 +464,17 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         if over {
             self.slice_end = None;
         }
+        if over && vcpu.is_some() && !self.others_wait() && self.needs_slices() {
+            self.start_slice();
+            return false;
+        }
         self.rearm();
         over && self.others_wait()
+    }
+
+    /// Whether the vCPU on this CPU has to be interrupted now and then: for the others' sake, or for the machine's.
+    fn needs_slices(&self) -> bool {
+        self.others_wait() || self.machine.forgets_levels()
     }
 
     fn start_slice(&mut self) {
