@@ -179,3 +179,16 @@ fn all_mistakes_at_once_in_order() {
     let at: Vec<&str> = lines.iter().filter_map(|line| line.split(':').nth(1)).collect();
     assert_eq!(at, ["2", "3", "4", "5"], "{message}");
 }
+
+/// What the fuzzer found and kept.
+#[test]
+fn the_corpus_is_survived() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/toml");
+    let mut inputs = 0;
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        let text = String::from_utf8_lossy(&std::fs::read(entry.unwrap().path()).unwrap()).into_owned();
+        let _ = read_text(&text.replace('/', "|"));
+        inputs += 1;
+    }
+    assert!(inputs > 0);
+}
