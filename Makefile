@@ -37,7 +37,7 @@ help:
 	@echo "  make guests     what guests are made of: target/guests/ (Debian kernel, initrd, micro guests)"
 	@echo "  make kernels    further Debian kernels that the tests boot: 6.12, cloud, real-time, 16 KiB pages; U-Boot (300 MB, once)"
 	@echo "  make test       all tests: the host's, micro guests and stock Debian in QEMU"
-	@echo "  make test-all   those and longer ones: every kernel on every CPU model, many repeats (hours)"
+	@echo "  make test-all   those and longer ones: every kernel on every CPU model, many repeats (an hour or two)"
 	@echo "  make check      format, lints as errors, the image's size, the documentation"
 	@echo "  make bench      instructions at EL2 per exit and for a whole boot, by a QEMU plugin"
 	@echo "  make fuzz-short every parser and device that takes foreign input, fuzzed for 5 minutes each; make fuzz: for an hour each"
