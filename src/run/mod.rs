@@ -8,6 +8,7 @@
 //! | `mod.rs` | the loop, interrupts, blocking and waking |
 //! | `exits.rs` | `handle(exit) -> Next` |
 //! | `calls.rs` | what PSCI and the other calls do |
+//! | `slices.rs` | when the vCPU on this CPU is interrupted for others' sake |
 //! | `serial.rs` | a guest's serial port and the line behind it |
 //! | `counts.rs` | exits by reason, for whoever asked for them |
 //! | `report.rs` | what people read when a VM stops or stays silent |
@@ -18,8 +19,11 @@ mod counts;
 mod exits;
 mod report;
 mod serial;
+mod slices;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod gic_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -28,7 +32,7 @@ mod timer_tests;
 pub use self::counts::Counts;
 use crate::console::Console;
 use crate::machine::{IntId, Machine, Ticks, ppi};
-use crate::sched::{Purpose, RunQueue, SLICE_MS, Timers};
+use crate::sched::{Purpose, RunQueue, Timers};
 use crate::vcpu::{CpuId, Power, Vcpu, VcpuId, VmId};
 use crate::vdev::vgic::{Kicks, Raised};
 use crate::vm::{Reason, Vm, event};
@@ -438,61 +442,6 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let kicks = vm.vgic.raise_linked(vcpu.id, id);
         self.kick(vm, Some(vcpu.id), kicks);
         true
-    }
-
-    /// The hypervisor's own timer fired.
-    fn timer_expired(&mut self, vcpu: Option<&Vcpu>) -> bool {
-        let now = self.machine.now();
-        // Its line stays high until it is set anew.
-        self.armed = None;
-        self.machine.arm_timer(None);
-        while let Some(purpose) = self.timers.expired(now) {
-            match purpose {
-                Purpose::Vcpu(vm, id) => {
-                    if let Some(vm) = self.world.vm(vm) {
-                        if let Some(slot) = vm.slot(id) {
-                            slot.post(event::TIMER);
-                        }
-                        self.wake(vm, id);
-                    }
-                }
-                Purpose::Device(vm, n) => self.device_timer(vm, n),
-                Purpose::Watchdog(vm) => self.watchdog(vm, vcpu),
-            }
-        }
-        let over = self.slice_end.is_some_and(|end| now >= end);
-        if over {
-            self.slice_end = None;
-        }
-        if over && vcpu.is_some() && !self.others_wait() && self.needs_slices() {
-            self.start_slice();
-            return false;
-        }
-        self.rearm();
-        over && self.others_wait()
-    }
-
-    /// Whether the vCPU on this CPU has to be interrupted now and then: for the others' sake, or for the machine's.
-    fn needs_slices(&self) -> bool {
-        self.others_wait() || self.machine.forgets_levels()
-    }
-
-    fn start_slice(&mut self) {
-        let slice = self.machine.frequency().wrapping_mul(SLICE_MS).wrapping_div(1000);
-        self.slice_end = Some(Ticks(self.machine.now().0.wrapping_add(slice)));
-        self.rearm();
-    }
-
-    /// Sets the hypervisor's timer to whatever comes first; does nothing if that is what it is set to.
-    fn rearm(&mut self) {
-        let first = match (self.slice_end, self.timers.next()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        if first != self.armed {
-            self.armed = first;
-            self.machine.arm_timer(first);
-        }
     }
 
     /// Wakes the vCPUs that have something new; `me` is running here and looks for itself.
