@@ -20,7 +20,7 @@ mod image {
     use core::alloc::{GlobalAlloc, Layout};
     use core::cell::UnsafeCell;
     use core::fmt;
-    use core::sync::atomic::{AtomicBool, Ordering};
+    use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use mezzanine::addr::{Address, BLOCK_2M, HostPhysAddr, HostRange, PAGE_SIZE};
     use mezzanine::arch::{self, setup};
     use mezzanine::board;
@@ -43,22 +43,71 @@ mod image {
     /// vCPUs of all VMs together for which [`HEAP_FIRST`] is enough; each further one adds a page.
     const FIRST_VCPUS: u64 = 64;
 
-    /// The heap: the buddy allocator behind our lock.
-    struct Allocator(Mutex<Heap<32>>);
+    /// The heap: the buddy allocator behind our lock, and a stack of blocks until it starts.
+    struct Allocator {
+        heap: Mutex<Heap<32>>,
+        started: AtomicBool,
+        early: UnsafeCell<[u64; EARLY / 8]>,
+        /// Bytes of `early` that are in use.
+        early_used: AtomicUsize,
+    }
+
+    /// Bytes for what is allocated before the heap starts: problems, a few of them at a time.
+    const EARLY: usize = 8 << 10;
 
     #[global_allocator]
-    static HEAP: Allocator = Allocator(Mutex::new(Heap::empty()));
+    static HEAP: Allocator = Allocator {
+        heap: Mutex::new(Heap::empty()),
+        started: AtomicBool::new(false),
+        early: UnsafeCell::new([0; EARLY / 8]),
+        early_used: AtomicUsize::new(0),
+    };
 
-    // SAFETY: the lock serialises all calls, and the buddy allocator keeps GlobalAlloc's contract.
+    // SAFETY: `heap` has its lock; `early` is given out by one CPU only, before any other runs.
+    unsafe impl Sync for Allocator {}
+
+    impl Allocator {
+        /// A block before the heap starts. No lock: with the MMU off there are no exclusive accesses.
+        #[cold]
+        fn early(&self, layout: Layout) -> *mut u8 {
+            let start = self.early_used.load(Ordering::Relaxed);
+            let end = start.saturating_add(layout.size().next_multiple_of(8));
+            if layout.align() > 8 || end > EARLY {
+                return core::ptr::null_mut();
+            }
+            self.early_used.store(end, Ordering::Relaxed);
+            self.early.get().cast::<u8>().wrapping_add(start)
+        }
+
+        /// Takes an early block back if it is the last one. Whether it was early at all.
+        fn free_early(&self, at: *mut u8, layout: Layout) -> bool {
+            let start = (at as usize).wrapping_sub(self.early.get() as usize);
+            if start >= EARLY {
+                return false;
+            }
+            if start + layout.size().next_multiple_of(8) == self.early_used.load(Ordering::Relaxed) {
+                self.early_used.store(start, Ordering::Relaxed);
+            }
+            true
+        }
+    }
+
+    // SAFETY: the lock serialises all calls once there is more than one CPU to make them, the buddy allocator keeps
+    // GlobalAlloc's contract, and early blocks lie apart, aligned to 8.
     unsafe impl GlobalAlloc for Allocator {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-            self.0.lock().alloc(layout).map_or(core::ptr::null_mut(), |p| p.as_ptr())
+            if !self.started.load(Ordering::Relaxed) {
+                return self.early(layout);
+            }
+            self.heap.lock().alloc(layout).map_or(core::ptr::null_mut(), |p| p.as_ptr())
         }
 
         unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-            if let Some(at) = core::ptr::NonNull::new(at) {
-                // SAFETY: the caller says that `at` came from `alloc` with this layout.
-                unsafe { self.0.lock().dealloc(at, layout) };
+            if let Some(free) = core::ptr::NonNull::new(at)
+                && !self.free_early(at, layout)
+            {
+                // SAFETY: the caller says that `at` came from `alloc` with this layout, and it is not an early one.
+                unsafe { self.heap.lock().dealloc(free, layout) };
             }
         }
     }
@@ -236,7 +285,8 @@ mod image {
 
     fn start_heap() {
         // SAFETY: the memory is the allocator's alone from here on.
-        unsafe { HEAP.0.lock().init(FIRST_HEAP.0.get() as usize, HEAP_FIRST) };
+        unsafe { HEAP.heap.lock().init(FIRST_HEAP.0.get() as usize, HEAP_FIRST) };
+        HEAP.started.store(true, Ordering::Relaxed);
     }
 
     /// Adds heap for the VMs; how many bytes.
@@ -259,7 +309,7 @@ mod image {
         })?;
         let (start, end) = (range.start().raw() as usize, range.end().raw() as usize);
         // SAFETY: the range was free, is mapped, and is the allocator's alone from here on.
-        unsafe { HEAP.0.lock().add_to_heap(start, end) };
+        unsafe { HEAP.heap.lock().add_to_heap(start, end) };
         Ok(())
     }
 

@@ -1,10 +1,12 @@
 //! What is wrong with a configuration: a code, where, what, and what would be right.
 //!
-//! One type for the host tool and for EL2, where it must not need a heap: the tree of the machine is read
-//! before there is one. Codes: E01xx the machine's tree, E02xx the bundle or the modules, E03xx a VM,
+//! One type for the host tool and for EL2, which reads the tree of the machine before there is a heap: its allocator
+//! has room for a few problems by then. Codes: E01xx the machine's tree, E02xx the bundle or the modules, E03xx a VM,
 //! E04xx a kernel or initrd, E05xx the tool's own input.
 
+use alloc::boxed::Box;
 use core::fmt;
+use core::ops::Deref;
 use heapless::string::StringView;
 
 /// Text of bounded length; what does not fit is cut.
@@ -54,8 +56,15 @@ impl<const N: usize> fmt::Debug for Text<N> {
 }
 
 /// Something that a person has to put right.
+///
+/// A pointer to its [`Parts`]: most of what is read or checked at EL2 can fail with one, and by value the half KiB would
+/// be moved about in as many places.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+/// What there is to say of a [`Problem`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
     /// Stable name: `E0301`.
     pub code: &'static str,
     /// Where: a node and property, a file, a VM.
@@ -66,19 +75,54 @@ pub struct Problem {
     pub fix: Text<224>,
 }
 
+impl Deref for Problem {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
 impl Problem {
-    /// What [`problem!`](crate::problem!) expands to: out of line, since each condition has one and none is
-    /// ever in a hurry.
+    /// What [`problem!`](crate::problem!) expands to: place, what and fix with NUL between them. Out of line, since
+    /// each condition has one and none is ever in a hurry.
     #[cold]
     #[inline(never)]
-    pub fn new(
-        code: &'static str,
-        place: fmt::Arguments<'_>,
-        what: fmt::Arguments<'_>,
-        fix: fmt::Arguments<'_>,
-    ) -> Self {
-        let (place, what, fix) = (Text::from_args(place), Text::from_args(what), Text::from_args(fix));
-        Self { code, place, what, fix }
+    pub fn new(code: &'static str, parts: fmt::Arguments<'_>) -> Self {
+        let mut own = Box::new(Parts { code, ..Parts::default() });
+        let _ = fmt::Write::write_fmt(&mut Split { parts: &mut own, part: 0 }, parts);
+        Self(own)
+    }
+}
+
+/// Writes each part where it belongs.
+struct Split<'p> {
+    parts: &'p mut Parts,
+    /// NULs seen; from the second on they are text.
+    part: usize,
+}
+
+impl fmt::Write for Split<'_> {
+    fn write_str(&mut self, mut s: &str) -> fmt::Result {
+        while self.part < 2
+            && let Some((head, tail)) = s.split_once('\0')
+        {
+            append(self.text(), head);
+            self.part += 1;
+            s = tail;
+        }
+        append(self.text(), s);
+        Ok(())
+    }
+}
+
+impl Split<'_> {
+    fn text(&mut self) -> &mut StringView {
+        match self.part {
+            0 => &mut self.parts.place.0,
+            1 => &mut self.parts.what.0,
+            _ => &mut self.parts.fix.0,
+        }
     }
 }
 
@@ -95,12 +139,11 @@ impl core::error::Error for Problem {}
 /// in parentheses of its own: `problem!("E0301", ("vm.{name} memory"); ("{n} bytes"); ("Use at least 16M"))`.
 #[macro_export]
 macro_rules! problem {
-    ($code:literal, ($($place:tt)*); ($($what:tt)*); ($($fix:tt)*)) => {
+    ($code:expr, ($($place:tt)*); ($($what:tt)*); ($($fix:tt)*)) => {
+        // The compiler makes one text of the four, with one list of arguments.
         $crate::problem::Problem::new(
             $code,
-            format_args!($($place)*),
-            format_args!($($what)*),
-            format_args!($($fix)*),
+            format_args!("{}\0{}\0{}", format_args!($($place)*), format_args!($($what)*), format_args!($($fix)*)),
         )
     };
 }
@@ -192,6 +235,13 @@ mod tests {
         let name = "beta";
         let p = problem!("E0301", ("vm.{name} memory"); ("{} MiB do not fit", 512); ("Use at most 128M"));
         assert_eq!(p.to_string(), "E0301 vm.beta memory: 512 MiB do not fit. Use at most 128M.");
+    }
+
+    #[test]
+    fn parts_are_told_apart_whatever_is_in_them() {
+        let (empty, fix) = ("", "0: \0, 1: \0");
+        let p = problem!("E0301", ("{empty}"); ("{empty}{}", "{}"); ("{fix}"));
+        assert_eq!((p.place.as_str(), p.what.as_str(), p.fix.as_str()), ("", "{}", fix));
     }
 
     #[test]

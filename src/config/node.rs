@@ -20,7 +20,7 @@ pub(super) fn wrong(
     what: fmt::Arguments<'_>,
     fix: &str,
 ) -> Problem {
-    Problem::new(code, format_args!("{place} {name}"), what, format_args!("{fix}"))
+    problem!(code, ("{place} {name}"); ("{what}"); ("{fix}"))
 }
 
 /// What `dtc` and boot loaders add to any node.

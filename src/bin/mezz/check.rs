@@ -255,8 +255,7 @@ mod tests {
 
     fn shown(place: &str, what: &str) -> Option<String> {
         let text = dts::Text::of(TREE).unwrap();
-        let problem =
-            Problem::new("E0000", format_args!("{place}"), format_args!("{what}"), format_args!(""));
+        let problem = mezzanine::problem!("E0000", ("{place}"); ("{what}"); (""));
         find(&text, &problem).map(|span| text.at(span).to_owned())
     }
 

@@ -175,11 +175,6 @@ impl<'a, 'p> Nodes<'a, 'p> {
         what: fmt::Arguments<'_>,
         fix: &str,
     ) -> Problem {
-        Problem::new(
-            code,
-            format_args!("{} {} {name}", self.place, self.path(n)),
-            what,
-            format_args!("{fix}"),
-        )
+        problem!(code, ("{} {} {name}", self.place, self.path(n)); ("{what}"); ("{fix}"))
     }
 }
