@@ -268,7 +268,7 @@ impl Vgic {
     }
 
     /// A load (`write` is `None`) or store by `me`; `lists` are its own, to look into if they are folded.
-    #[inline]
+    #[inline(always)]
     pub fn access(
         &self,
         me: VcpuId,
@@ -282,12 +282,13 @@ impl Vgic {
             return Outcome::Refused(AccessError::BadSize);
         }
         let access = Access { me, offset: offset as u32, size };
-        if self.version == GicVersion::V2 {
-            return self.access_v2(access, frame, write, lists);
-        }
-        match write {
-            None => self.read_v3(access, frame, lists),
-            Some(value) => self.write_v3(access, frame, value),
+        match (self.version, write) {
+            (GicVersion::V2, None) if frame == Frame::Gicc => self.read_gicc(access, lists),
+            (GicVersion::V2, Some(value)) if frame == Frame::Gicc => self.write_gicc(access, value, lists),
+            (GicVersion::V2, None) => self.read_v2(access, lists),
+            (GicVersion::V2, Some(value)) => self.write_v2(access, value),
+            (GicVersion::V3, None) => self.read_v3(access, frame, lists),
+            (GicVersion::V3, Some(value)) => self.write_v3(access, frame, value),
         }
     }
 

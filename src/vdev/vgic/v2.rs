@@ -9,7 +9,7 @@
 use super::affinity::NOBODY;
 use super::bank::{Bits, bit};
 use super::registers::{self, Array, Place};
-use super::{Access, Cpu, Frame, Kicks, Outcome, Private, Vgic, lr, v3};
+use super::{Access, Cpu, Kicks, Outcome, Private, Vgic, lr, v3};
 use crate::exit::Size;
 use crate::map::GicVersion;
 use crate::vcpu::{Lists, VcpuId};
@@ -54,6 +54,7 @@ enum Register {
 
 /// What is at `offset`, and the smallest access to it.
 #[rustfmt::skip]
+#[inline(always)]
 fn register(offset: u32) -> (Register, Size) {
     match offset {
         //  offset        register            smallest       the manual's name
@@ -79,15 +80,17 @@ enum Gicd {
     BadSize,
 }
 
+#[inline(always)]
 fn place(access: Access) -> Gicd {
     let place = registers::find_v2(access.offset);
-    match place.array {
-        Array::None => {}
-        array if !registers::legal(array, access.size) => return Gicd::BadSize,
-        Array::Reserved => return Gicd::Nothing,
-        Array::Targets => return Gicd::Targets(place),
-        _ if place.first < 32 => return Gicd::Private(place),
-        _ => return Gicd::Shared(place),
+    if place.array != Array::None {
+        return match place.array {
+            array if !registers::legal(array, access.size) => Gicd::BadSize,
+            Array::Reserved => Gicd::Nothing,
+            Array::Targets => Gicd::Targets(place),
+            _ if place.first < 32 => Gicd::Private(place),
+            _ => Gicd::Shared(place),
+        };
     }
     let (register, smallest) = register(access.offset);
     if access.size == Size::Word || access.size == smallest {
@@ -118,24 +121,9 @@ fn gather(size: Size, first: u32, byte: impl Fn(u32) -> u8) -> Outcome {
 }
 
 impl Vgic {
-    /// A load (`write` is `None`) or store.
+    /// A load from the distributor.
     #[inline(never)]
-    pub(super) fn access_v2(
-        &self,
-        access: Access,
-        frame: Frame,
-        write: Option<u64>,
-        lists: &mut Lists,
-    ) -> Outcome {
-        match write {
-            _ if frame == Frame::Gicc => self.gicc(access, write, lists),
-            None => self.read_v2(access, lists),
-            Some(value) => self.write_v2(access, value),
-        }
-    }
-
-    /// A load.
-    fn read_v2(&self, access: Access, lists: &Lists) -> Outcome {
+    pub(super) fn read_v2(&self, access: Access, lists: &Lists) -> Outcome {
         match place(access) {
             Gicd::Private(place) => self.read_private(access, access.me, place, lists),
             Gicd::Shared(place) => self.read_shared(access, place, lists),
@@ -152,8 +140,9 @@ impl Vgic {
         }
     }
 
-    /// A store.
-    fn write_v2(&self, access: Access, value: u64) -> Outcome {
+    /// A store to it.
+    #[inline(never)]
+    pub(super) fn write_v2(&self, access: Access, value: u64) -> Outcome {
         match place(access) {
             Gicd::Private(place) => self.write_own(access, place, value as u32),
             Gicd::Shared(place) => self.write_shared(access, place, value as u32),
@@ -168,6 +157,7 @@ impl Vgic {
     }
 
     /// A write to an array of `me`'s own interrupts.
+    #[inline(never)]
     fn write_own(&self, access: Access, place: Place, value: u32) -> Outcome {
         let Some(cpu) = self.cpu(access.me) else { return DONE };
         match place.array {
@@ -185,6 +175,7 @@ impl Vgic {
     }
 
     /// GICD_SGIR. NSATT has a meaning with the Security Extensions only.
+    #[inline(never)]
     fn sgir(&self, me: VcpuId, value: u32) -> Kicks {
         let all = Kicks::first(self.cpus.len());
         let targets = match value >> 24 & 3 {
@@ -204,6 +195,7 @@ impl Vgic {
     }
 
     /// GICD_CPENDSGIRn and GICD_SPENDSGIRn: a byte for each SGI, a bit in it for each source.
+    #[inline(never)]
     fn read_sources(&self, access: Access, lists: &Lists) -> Outcome {
         let Some(cpu) = self.cpu(access.me) else { return DONE };
         let Private { bank, sources, .. } = &mut *cpu.private.lock();
@@ -213,6 +205,7 @@ impl Vgic {
         gather(access.size, access.offset & 15, |lane| sources.pending(bank, lane, lists))
     }
 
+    #[inline(never)]
     fn write_sources(&self, access: Access, value: u64, pend: bool) -> Outcome {
         let Some(cpu) = self.cpu(access.me) else { return DONE };
         let exist = Kicks::first(self.cpus.len()).0 as u8;
@@ -228,6 +221,7 @@ impl Vgic {
     }
 
     /// GICD_ITARGETSRn: RAZ/WI if there is one vCPU only; of private interrupts, who reads it.
+    #[inline(never)]
     fn read_targets(&self, access: Access, place: Place) -> Outcome {
         if self.cpus.len() < 2 {
             return DONE;
@@ -240,6 +234,7 @@ impl Vgic {
         gather(access.size, place.first & 31, |lane| here.targets(lane))
     }
 
+    #[inline(never)]
     fn write_targets(&self, access: Access, place: Place, value: u64) -> Outcome {
         if self.cpus.len() < 2 || place.first < 32 {
             return DONE;
