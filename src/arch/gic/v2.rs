@@ -71,9 +71,9 @@ register_structs! {
 
 /// Every interrupt has one priority: EL2 takes none while it runs, so order does not matter.
 const PRIORITY: u32 = 0xa0a0_a0a0;
-/// GICH_HCR fields that [`Lists::hcr`] has in the same places: enables and EOIcount. GICv3's traps are none of
-/// GICv2's.
-const HCR_FIELDS: u64 = 31 << lr::HCR_EOICOUNT_SHIFT | 0xff;
+/// What is none of GICH_HCR's fields: those, enables and EOIcount, [`Lists::hcr`] has in the same places. GICv3's
+/// traps are none of GICv2's.
+const HCR_OTHER: u64 = (1 << lr::HCR_EOICOUNT_SHIFT) - (1 << 8);
 
 /// One CPU's way to the GIC.
 pub(crate) struct Gic {
@@ -284,7 +284,7 @@ impl Gic {
     /// GICH_HCR.
     pub(crate) fn load_control(&self, hcr: u64) {
         if let Some(hyp) = self.hypervisor {
-            hyp.hcr.set((hcr & HCR_FIELDS) as u32);
+            hyp.hcr.set((hcr & !HCR_OTHER) as u32);
         }
     }
 
@@ -299,7 +299,7 @@ impl Gic {
         if lists.used & !1 != 0 {
             hyp.fold_others(lists, lists.used & !1);
         }
-        lists.hcr = lists.hcr & !HCR_FIELDS | u64::from(hyp.hcr.get());
+        lists.hcr = lists.hcr & HCR_OTHER | u64::from(hyp.hcr.get());
         // As with GICv3: the maintenance interrupt is a level.
         if hyp.misr.get() != 0 {
             hyp.hcr.set(0);

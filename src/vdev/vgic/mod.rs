@@ -97,6 +97,8 @@ pub struct VgicConfig {
 pub enum Outcome {
     /// The value read (0 for a write), and who has something new to look at.
     Done(u64, Kicks),
+    /// An SGI of a GICv2 guest to itself: `Machine::fold`, then [`Vgic::sync_sgi`].
+    OwnSgi(u32),
     /// The caller's own list registers hold the answer: `Machine::fold`, then call again.
     Fold,
     /// This vCPU's list registers hold the answer: kick it, and call again once it has been through `sync`.
@@ -286,7 +288,10 @@ impl Vgic {
             (GicVersion::V2, None) if frame == Frame::Gicc => self.read_gicc(access, lists),
             (GicVersion::V2, Some(value)) if frame == Frame::Gicc => self.write_gicc(access, value, lists),
             (GicVersion::V2, None) => self.read_v2(access, lists),
-            (GicVersion::V2, Some(value)) => self.write_v2(access, value),
+            (GicVersion::V2, Some(value)) => match Self::own_sgir(access, value) {
+                Some(lane) => Outcome::OwnSgi(lane),
+                None => self.write_v2(access, value),
+            },
             (GicVersion::V3, None) => self.read_v3(access, frame, lists),
             (GicVersion::V3, Some(value)) => self.write_v3(access, frame, value),
         }

@@ -23,6 +23,12 @@ pub(super) const MAX_VCPUS: usize = 8;
 
 /// GICD_CTLR.EnableGrp0 and EnableGrp1.
 const CTLR_GROUPS: u32 = 3;
+/// GICD_SGIR.
+const SGIR: u32 = 0xf00;
+/// GICD_SGIR.SGIINTID.
+const SGIR_INTID: u64 = 15;
+/// GICD_SGIR.CPUTargetList, eight bits from here.
+const SGIR_LIST_SHIFT: u32 = 16;
 
 /// GICD_SGIR.TargetListFilter: those in the list, all others, the sender; 3 is reserved.
 mod filter {
@@ -61,7 +67,7 @@ fn register(offset: u32) -> (Register, Size) {
         0x000          => (Register::Ctlr,     Size::Word), // GICD_CTLR         RW
         0x004          => (Register::Typer,    Size::Word), // GICD_TYPER        RO
         0x008          => (Register::Iidr,     Size::Word), // GICD_IIDR         RO
-        0xf00          => (Register::Sgir,     Size::Word), // GICD_SGIR         WO
+        SGIR           => (Register::Sgir,     Size::Word), // GICD_SGIR         WO
         0xf10..=0xf1f  => (Register::ClearSgi, Size::Byte), // GICD_CPENDSGIRn   RW
         0xf20..=0xf2f  => (Register::SetSgi,   Size::Byte), // GICD_SPENDSGIRn   RW
         0xfd0..=0xfff  => (Register::Ids,      Size::Word), // ICPIDRn, ICCIDRn  RO
@@ -120,7 +126,23 @@ fn gather(size: Size, first: u32, byte: impl Fn(u32) -> u8) -> Outcome {
     done(word)
 }
 
+/// Whether `lists`, folded, show a CPU interface of GICv2 turned on or off since it was last seen.
+#[inline(always)]
+pub(super) fn switched(cpu: &Cpu, lists: &Lists) -> bool {
+    let off = lists.vmcr & (lr::VMCR_VENG0 | lr::VMCR_VENG1) == 0;
+    cpu.asleep.load(Ordering::Relaxed) != off
+}
+
 impl Vgic {
+    /// The SGI, if a store sends one to its sender alone and says so by a list, as kernels do: it is told by a
+    /// comparison or two. Anything else is for [`write_v2`](Self::write_v2).
+    #[inline(always)]
+    pub(super) fn own_sgir(access: Access, value: u64) -> Option<u32> {
+        let own = 1u64.wrapping_shl(SGIR_LIST_SHIFT.wrapping_add(access.me.0.into()));
+        let is = access.offset == SGIR && access.size == Size::Word && value & !SGIR_INTID == own;
+        is.then_some((value & SGIR_INTID) as u32)
+    }
+
     /// A load from the distributor.
     #[inline(never)]
     pub(super) fn read_v2(&self, access: Access, lists: &Lists) -> Outcome {
@@ -179,7 +201,7 @@ impl Vgic {
     fn sgir(&self, me: VcpuId, value: u32) -> Kicks {
         let all = Kicks::first(self.cpus.len());
         let targets = match value >> 24 & 3 {
-            filter::LIST => Kicks(u64::from(value >> 16 & 0xff) & all.0),
+            filter::LIST => Kicks(u64::from(value >> SGIR_LIST_SHIFT & 0xff) & all.0),
             filter::OTHERS => all.without(me),
             filter::SELF => Kicks::of(me),
             _ => Kicks::NONE,
@@ -272,11 +294,10 @@ impl Vgic {
         }
     }
 
-    /// Whether `lists`, folded, show a CPU interface of GICv2 in another state than was last seen.
+    /// The same of any CPU interface: GICv3's never are.
     #[inline(always)]
     fn interface_moved(&self, cpu: &Cpu, lists: &Lists) -> bool {
-        let off = lists.vmcr & (lr::VMCR_VENG0 | lr::VMCR_VENG1) == 0;
-        self.version == GicVersion::V2 && cpu.asleep.load(Ordering::Relaxed) != off
+        self.version == GicVersion::V2 && switched(cpu, lists)
     }
 
     /// Looks whether a vCPU turned its CPU interface on or off, which decides who gets an SPI that has several
