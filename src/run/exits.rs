@@ -112,7 +112,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// A load or store where no memory is.
     #[inline(never)]
-    fn mmio(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+    fn mmio(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
         match vm.vgic.frame(mmio.ipa()) {
             Some((frame, offset)) => self.vgic(vm, vcpu, mmio, frame, offset),
             None => self.on_bus(vm, vcpu, mmio),
@@ -121,7 +121,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// An access to a device on the bus, or to nothing.
     #[inline(never)]
-    fn on_bus(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+    fn on_bus(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
         let outcome = match vm.bus.find(mmio.ipa()) {
             Some((region, offset)) => {
                 let at = Access { offset, size: mmio.size(), now: self.machine.now() };
@@ -223,7 +223,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// An access to the interrupt controller.
     #[inline(always)]
-    fn vgic(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
+    fn vgic(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
         /// ISPENDRn, and ICPENDRn 0x80 further on, of GICD and GICR alike.
         const PENDING: u64 = 0x200;
         let write = if mmio.is_write() {
@@ -239,14 +239,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// A load of what is pending of 32 interrupts: if they are the reader's own, the timer's line has a say that
     /// the vGIC does not know of.
     #[cold]
-    fn vgic_pending(
-        &mut self,
-        vm: &'w Arc<Vm>,
-        vcpu: &mut Vcpu,
-        mmio: Mmio,
-        frame: Frame,
-        offset: u64,
-    ) -> Next {
+    fn vgic_pending(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
         let private = offset & 0x7f == 0 && frame != Frame::Gicc;
         if private {
             self.look_at_timer(vm, vcpu);
@@ -270,7 +263,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     #[inline(always)]
     fn vgic_access(
         &mut self,
-        vm: &'w Arc<Vm>,
+        vm: &Vm,
         vcpu: &mut Vcpu,
         mmio: Mmio,
         frame: Frame,
@@ -298,7 +291,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// The same for what list registers have to be read for. Where it was is found out again, so that it need not
     /// be kept by accesses that are done at once.
     #[cold]
-    fn vgic_folded(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+    fn vgic_folded(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
         self.machine.fold(vcpu);
         self.mmio(vm, vcpu, mmio)
     }
