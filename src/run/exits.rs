@@ -112,7 +112,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// A load or store where no memory is.
     #[inline(never)]
-    pub(super) fn mmio(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+    pub(super) fn mmio(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
         match vm.vgic.frame(mmio.ipa()) {
             Some((frame, offset)) => self.vgic(vm, vcpu, mmio, frame, offset),
             None => self.on_bus(vm, vcpu, mmio),
@@ -121,7 +121,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// An access to a device on the bus, or to nothing.
     #[inline(never)]
-    pub(super) fn on_bus(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+    pub(super) fn on_bus(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
         let outcome = match vm.bus.find(mmio.ipa()) {
             Some((region, offset)) => {
                 let at = Access { offset, size: mmio.size(), now: self.machine.now() };
@@ -224,23 +224,31 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// An access to the interrupt controller.
     #[inline(always)]
     fn vgic(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
-        /// ISPENDR0, and ICPENDR0 0x80 further on, of GICD (GICv2) and GICR alike.
+        /// ISPENDRn, and ICPENDRn 0x80 further on, of GICD and GICR alike.
         const PENDING: u64 = 0x200;
-        if !mmio.is_write() && offset & !0x80 == PENDING && frame != Frame::Gicc {
+        let write = if mmio.is_write() {
+            Some(stored(vcpu, &mmio))
+        } else if offset & !0xff == PENDING {
             return self.vgic_pending(vm, vcpu, mmio, frame, offset);
-        }
-        self.vgic_access(vm, vcpu, mmio, frame, offset)
+        } else {
+            None
+        };
+        self.vgic_access(vm, vcpu, mmio, frame, offset, write)
     }
 
     /// A load of what is pending of 32 interrupts: if they are the reader's own, the timer's line has a say that
     /// the vGIC does not know of.
     #[cold]
     fn vgic_pending(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
-        self.look_at_timer(vm, vcpu);
-        let own =
-            frame == Frame::GicrSgi(vcpu.id) || frame == Frame::Gicd && vm.vgic.version() == GicVersion::V2;
+        let private = offset & 0x7f == 0 && frame != Frame::Gicc;
+        if private {
+            self.look_at_timer(vm, vcpu);
+        }
+        let own = private
+            && (frame == Frame::GicrSgi(vcpu.id)
+                || frame == Frame::Gicd && vm.vgic.version() == GicVersion::V2);
         let before = vcpu.regs.pc;
-        let next = self.vgic_access(vm, vcpu, mmio, frame, offset);
+        let next = self.vgic_access(vm, vcpu, mmio, frame, offset, None);
         if own
             && vcpu.regs.pc == before.wrapping_add(mmio.abort.instruction_bytes())
             && self.machine.timer_line(vcpu)
@@ -253,26 +261,39 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     #[inline(always)]
-    fn vgic_access(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
-        let write = mmio.is_write().then(|| stored(vcpu, &mmio));
+    fn vgic_access(
+        &mut self,
+        vm: &Vm,
+        vcpu: &mut Vcpu,
+        mmio: Mmio,
+        frame: Frame,
+        offset: u64,
+        write: Option<u64>,
+    ) -> Next {
         match vm.vgic.access(vcpu.id, frame, offset, mmio.size(), write, &mut vcpu.lists) {
             Outcome::Done(value, kicks) => {
                 self.kick(vm, Some(vcpu.id), kicks);
                 self.finish(vm, vcpu, mmio, Ok(value))
             }
+            Outcome::OwnSgi(sgi) => {
+                vcpu.regs.skip(mmio.abort.instruction_bytes());
+                self.sync_sgi(vm, vcpu, sgi);
+                Next::Resume
+            }
             Outcome::Refused(error) => self.finish(vm, vcpu, mmio, Err(error)),
-            Outcome::Fold if vcpu.lists.loaded => self.vgic_folded(vm, vcpu, mmio, frame, offset),
+            Outcome::Fold if vcpu.lists.loaded => self.vgic_folded(vm, vcpu, mmio),
             // It still asks: the next entry syncs, and the access is tried again.
             Outcome::Fold => Next::Resume,
             Outcome::Remote(other) => self.ask(vm, other),
         }
     }
 
-    /// The same for what list registers have to be read for.
+    /// The same for what list registers have to be read for. Where it was is found out again, so that it need not
+    /// be kept by accesses that are done at once.
     #[cold]
-    fn vgic_folded(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
+    fn vgic_folded(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
         self.machine.fold(vcpu);
-        self.vgic_access(vm, vcpu, mmio, frame, offset)
+        self.mmio(vm, vcpu, mmio)
     }
 
     /// Has another vCPU take back what its list registers hold. The PC stays: the access is tried again when the

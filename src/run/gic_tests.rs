@@ -6,6 +6,7 @@ use super::tests::{Gic, hvc, mmio, run_with, step};
 use crate::exit::{Exit, SysReg, SysRegId};
 use crate::machine::{Ticks, ppi};
 use crate::map::GicVersion;
+use crate::vcpu::Vcpu;
 use crate::vm::Reason;
 use std::vec::Vec;
 
@@ -74,5 +75,36 @@ fn a_lone_vcpu_has_slices_where_levels_are_forgotten() {
         ];
         let (machine, _) = run_with(Fake { forgets_levels: forgets, ..machine(steps) }, &[1], GICV3);
         assert_eq!(machine.puts, 1, "it stays where it is until it ends");
+    }
+}
+
+#[test]
+fn an_sgi_of_a_gicv2_guest_to_itself_is_there_at_the_next_entry() {
+    const GICD: u64 = 0x0800_0000;
+    for emulated in [false, true] {
+        let store = |offset: u64, value: u64| {
+            step(move |_, vcpu: &mut Vcpu| {
+                vcpu.lists.vmcr |= 0xf8 << 24 | 1;
+                vcpu.regs.set_x(5, value);
+                mmio(GICD + offset, true)
+            })
+        };
+        let seen = std::rc::Rc::new(std::cell::Cell::new(0));
+        let sees = seen.clone();
+        let steps = vec![
+            store(0, 1),
+            store(0x100, 1 << 3),
+            store(0xf00, 1 << 16 | 3),
+            step(move |_, vcpu| {
+                assert_eq!((vcpu.lists.used, vcpu.lists.lr[0] & (3 << 62 | 0x1fff)), (1, 1 << 62 | 3));
+                assert_eq!(vcpu.lists.signalled != 0, emulated);
+                assert_eq!(vcpu.regs.pc, 0x4020_000c, "past all three stores");
+                sees.set(1);
+                hvc(vcpu, 0x8400_0008, [0; 3])
+            }),
+        ];
+        let fake = Fake { steps: steps.into(), ..Fake::default() };
+        run_with(fake, &[1], Gic { version: GicVersion::V2, emulated });
+        assert_eq!(seen.get(), 1);
     }
 }

@@ -348,6 +348,16 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
     }
 
+    /// The same with an SGI that a GICv2 guest's vCPU sent to itself.
+    #[inline(never)]
+    fn sync_sgi(&mut self, vm: &Vm, vcpu: &mut Vcpu, sgi: u32) {
+        self.machine.fold(vcpu);
+        let others = vm.vgic.sync_sgi(vcpu.id, &mut vcpu.lists, sgi);
+        if !others.is_empty() {
+            self.wake_all(vm, others);
+        }
+    }
+
     /// Waits for something to run with the blocked `vcpu` still resident; false if another vCPU is to run here.
     fn wait(&mut self, vm: &Vm, vcpu: &mut Vcpu) -> bool {
         loop {
@@ -445,14 +455,18 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// Wakes the vCPUs that have something new; `me` is running here and looks for itself.
-    #[inline]
+    #[inline(always)]
     fn kick(&mut self, vm: &Vm, me: Option<VcpuId>, kicks: Kicks) {
         if !kicks.is_empty() {
-            kicks.filter(|id| Some(*id) != me).for_each(|id| self.wake(vm, id));
+            let others = me.map_or(kicks, |me| kicks.without(me));
+            if !others.is_empty() {
+                self.wake_all(vm, others);
+            }
         }
     }
 
     #[cold]
+    #[inline(never)]
     fn wake_all(&mut self, vm: &Vm, kicks: Kicks) {
         kicks.for_each(|id| self.wake(vm, id));
     }

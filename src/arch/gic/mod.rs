@@ -131,8 +131,9 @@ impl Gic {
     #[cold]
     fn load_control(&self, lists: &mut Lists) {
         lists.hcr_dirty = false;
-        let hcr = if lists.emulated { lr::HCR_TRAPS } else { lists.hcr };
-        either!(self, gic => gic.load_control(hcr));
+        if !lists.emulated {
+            either!(self, gic => gic.load_control(lists.hcr));
+        }
         // What the guest ended without the hardware: the physical interrupt may fire again.
         let mut release = core::mem::take(&mut lists.release);
         while release != 0 {
@@ -162,6 +163,10 @@ impl Gic {
     pub(super) fn load_all(&self, vcpu: &mut Vcpu) {
         either!(self, gic => gic.load_rest(vcpu));
         let lists = &mut vcpu.lists;
+        if lists.emulated {
+            // Stays so while it is resident.
+            either!(self, gic => gic.load_control(lr::HCR_TRAPS));
+        }
         lists.dirty = 1u32.wrapping_shl(self.list_registers().into()).wrapping_sub(1) as u16;
         lists.hcr_dirty = true;
         // A timer interrupt that is pending through hardware, or active, stays active in the GIC; one that

@@ -75,9 +75,9 @@ register_structs! {
 const PRIORITY: u32 = 0xa0a0_a0a0;
 /// GICC_IIDR of QEMU's GICv2: architecture version 2 by Arm, and no product.
 const IIDR_OF_QEMU: u32 = 0x0002_043b;
-/// GICH_HCR fields that [`Lists::hcr`] has in the same places: enables and EOIcount. GICv3's traps are none of
-/// GICv2's.
-const HCR_FIELDS: u64 = 31 << lr::HCR_EOICOUNT_SHIFT | 0xff;
+/// What is none of GICH_HCR's fields: those, enables and EOIcount, [`Lists::hcr`] has in the same places. GICv3's
+/// traps are none of GICv2's.
+const HCR_OTHER: u64 = (1 << lr::HCR_EOICOUNT_SHIFT) - (1 << 8);
 
 /// One CPU's way to the GIC.
 pub(crate) struct Gic {
@@ -233,18 +233,13 @@ impl Gic {
 /// GICH_LRn of what ICH_LRn_EL2 would hold. GICv2's five bits of priority are the upper ones.
 #[inline(always)]
 fn narrow(entry: u64) -> u32 {
-    // State, HW and Group are next to each other in both, in another order.
-    let state = (entry >> 62) as u32 & 3;
-    let hardware = (entry & lr::HW != 0) as u32;
-    let group = (entry & lr::GROUP1 != 0) as u32;
-    let priority = (entry >> (lr::PRIORITY_SHIFT + 3)) as u32 & 0x1f;
-    let low = if hardware != 0 {
-        entry as u32 & 0x3ff | ((entry >> lr::PINTID_SHIFT) as u32 & 0x3ff) << 10
-    } else {
-        // The source CPU of an SGI has the same place.
-        entry as u32 & 0x1fff | ((entry & lr::EOI != 0) as u32) << 19
-    };
-    low | priority << 23 | state << 28 | group << 30 | hardware << 31
+    let field = |shift: u32, bits: u32| (entry >> shift) as u32 & ((1 << bits) - 1);
+    // State, HW and Group are next to each other in both, by pairs in another order.
+    let (state, kind) = (field(62, 2), field(60, 2));
+    // The source CPU of an SGI has the same place. A linked interrupt has none, so that its pINTID can be; of
+    // any other that field is zero but for EOI (bit 9), which GICH_LRn has there too.
+    let ids = field(0, 13) | field(lr::PINTID_SHIFT, 10) << 10;
+    ids | field(lr::PRIORITY_SHIFT + 3, 5) << 23 | state << 28 | kind << 30
 }
 
 /// The entry that was written, in the state that GICH_LRn has now: the hardware changes nothing else.
@@ -263,40 +258,56 @@ fn numbers(mut mask: u16) -> impl Iterator<Item = usize> {
 }
 
 impl Hypervisor {
-    #[inline(always)]
-    fn load_lists(&self, lists: &Lists, dirty: u16) {
+    /// Writes those of `dirty`.
+    #[inline(never)]
+    fn load_others(&self, lists: &Lists, dirty: u16) {
         for n in numbers(dirty) {
             self.lr[n].set(narrow(lists.lr[n]));
+        }
+    }
+
+    /// Reads back those of `used`.
+    #[inline(never)]
+    fn fold_others(&self, lists: &mut Lists, used: u16) {
+        for n in numbers(used) {
+            lists.lr[n] = widen(lists.lr[n], self.lr[n].get());
         }
     }
 }
 
 impl Gic {
-    /// Writes what changed of the list registers before an entry.
-    #[inline]
+    /// Writes what changed of the list registers before an entry. The first is the one that is used most.
+    #[inline(always)]
     pub(crate) fn load_lists(&self, lists: &mut Lists) {
+        let Some(hyp) = self.hypervisor else { return };
         let dirty = core::mem::take(&mut lists.dirty);
-        if let Some(hyp) = self.hypervisor {
-            hyp.load_lists(lists, dirty);
+        if dirty & 1 != 0 {
+            hyp.lr[0].set(narrow(lists.lr[0]));
+        }
+        if dirty & !1 != 0 {
+            hyp.load_others(lists, dirty & !1);
         }
     }
 
     /// GICH_HCR.
     pub(crate) fn load_control(&self, hcr: u64) {
         if let Some(hyp) = self.hypervisor {
-            hyp.hcr.set((hcr & HCR_FIELDS) as u32);
+            hyp.hcr.set((hcr & !HCR_OTHER) as u32);
         }
     }
 
     /// Reads back what the guest did with the used list registers; they stay loaded in the hardware.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fold_lists(&self, lists: &mut Lists) {
         let Some(hyp) = self.hypervisor else { return };
         lists.vmcr = hyp.vmcr.get().into();
-        for n in numbers(lists.used) {
-            lists.lr[n] = widen(lists.lr[n], hyp.lr[n].get());
+        if lists.used & 1 != 0 {
+            lists.lr[0] = widen(lists.lr[0], hyp.lr[0].get());
         }
-        lists.hcr = lists.hcr & !HCR_FIELDS | u64::from(hyp.hcr.get());
+        if lists.used & !1 != 0 {
+            hyp.fold_others(lists, lists.used & !1);
+        }
+        lists.hcr = lists.hcr & HCR_OTHER | u64::from(hyp.hcr.get());
         // As with GICv3: the maintenance interrupt is a level.
         if hyp.misr.get() != 0 {
             hyp.hcr.set(0);

@@ -82,7 +82,7 @@ pub(super) struct Bank {
     pub(super) asked: u32,
     /// `active` and `moved` are from after that question; whoever reads them takes this back.
     pub(super) answered: u32,
-    /// Any of what is rare: drop, quiet, rouse, asked, answered, forced, release, a latch with a source.
+    /// Any of what is rare: drop, quiet, rouse, asked, answered, forced, release.
     pub(super) odd: u32,
 
     /// GICx_IPRIORITYRn.
@@ -365,14 +365,8 @@ impl Bank {
 
     /// Works out `odd`.
     pub(super) fn settle_odd(&mut self) {
-        self.odd = self.drop
-            | self.quiet
-            | self.rouse
-            | self.asked
-            | self.answered
-            | self.forced
-            | self.release
-            | self.latch & self.sourced;
+        self.odd =
+            self.drop | self.quiet | self.rouse | self.asked | self.answered | self.forced | self.release;
     }
 
     /// `lane`, taken back, left its list register.

@@ -79,31 +79,39 @@ fn acknowledged(lists: &Lists) -> Groups {
 }
 
 impl Vgic {
-    /// A load (`write` is `None`) or store.
-    pub(super) fn gicc(&self, access: Access, write: Option<u64>, lists: &mut Lists) -> Outcome {
-        if access.size != Size::Word {
-            return Outcome::Refused(AccessError::BadSize);
-        }
-        // What each interrupt comes and goes by. Of hardware nothing is known to be signalled.
-        match (access.offset, write) {
-            (IAR, None) => {
-                let (form, groups) = (Form { single: true, ..self.form() }, acknowledged(lists));
-                if let Some(intid) = lists.acknowledge_only(form, groups) {
-                    return Outcome::Done(intid.into(), Kicks::NONE);
-                }
+    /// A load.
+    #[inline(never)]
+    pub(super) fn read_gicc(&self, access: Access, lists: &mut Lists) -> Outcome {
+        // What each interrupt comes by. Of hardware nothing is known to be signalled.
+        if (access.size, access.offset) == (Size::Word, IAR) {
+            let (form, groups) = (Form { single: true, ..self.form() }, acknowledged(lists));
+            if let Some(intid) = lists.acknowledge_only(form, groups) {
+                return Outcome::Done(intid.into(), Kicks::NONE);
             }
-            (EOIR, Some(value)) if lists.emulated && lists.end_only(intid(value), EITHER) => return DONE,
-            _ => {}
         }
-        self.gicc_other(access, write, lists)
+        self.gicc_other(access, None, lists)
+    }
+
+    /// A store.
+    #[inline(never)]
+    pub(super) fn write_gicc(&self, access: Access, value: u64, lists: &mut Lists) -> Outcome {
+        // What it goes by.
+        if (access.size, access.offset) == (Size::Word, EOIR)
+            && lists.emulated
+            && lists.end_only(intid(value), EITHER)
+        {
+            return DONE;
+        }
+        self.gicc_other(access, Some(value), lists)
     }
 
     #[inline(never)]
     fn gicc_other(&self, access: Access, write: Option<u64>, lists: &mut Lists) -> Outcome {
         match write {
+            _ if access.size != Size::Word => Outcome::Refused(AccessError::BadSize),
             _ if !lists.emulated => self.gicc_of_hardware(access, write),
-            Some(value) => self.write_gicc(access, value, lists),
-            None => self.read_gicc(access, lists),
+            Some(value) => self.write_gicc_emulated(access, value, lists),
+            None => self.read_gicc_emulated(access, lists),
         }
     }
 
@@ -116,7 +124,7 @@ impl Vgic {
         }
     }
 
-    fn read_gicc(&self, access: Access, lists: &mut Lists) -> Outcome {
+    fn read_gicc_emulated(&self, access: Access, lists: &mut Lists) -> Outcome {
         let value = match find(access.offset) {
             Gicc::Ctlr => lists.vmcr & CTLR,
             Gicc::Common(register) => self.read_interface(lists, register),
@@ -131,7 +139,7 @@ impl Vgic {
         Outcome::Done(value, Kicks::NONE)
     }
 
-    fn write_gicc(&self, access: Access, value: u64, lists: &mut Lists) -> Outcome {
+    fn write_gicc_emulated(&self, access: Access, value: u64, lists: &mut Lists) -> Outcome {
         let mut kicks = Kicks::NONE;
         match find(access.offset) {
             Gicc::Ctlr => {

@@ -142,7 +142,12 @@ impl Lists {
     #[inline(always)]
     fn preempts(&self, entry: u64, form: Form) -> bool {
         let mask = (self.vmcr >> lr::VMCR_VPMR_SHIFT) as u32 & 0xff;
-        priority(entry) < mask && self.group_priority(entry) < self.running(form)
+        if priority(entry) >= mask {
+            return false;
+        }
+        // Mostly nothing runs, and how priorities are grouped need not be worked out.
+        let running = self.running(form);
+        running > 0xff || self.group_priority(entry) < running
     }
 
     /// Works out what is signalled to the guest: [`signalled`](Self::signalled).

@@ -6,7 +6,7 @@
 use super::bank::{Bank, Bits, bit};
 use super::sources::{self, Sources};
 use super::spis::Spis;
-use super::{Cpu, Kicks, Private, Raised, Vgic, lr};
+use super::{Cpu, Kicks, Private, Raised, Vgic, lr, v2};
 use crate::vcpu::{Lists, MAX_LISTS, VcpuId};
 use core::sync::atomic::Ordering;
 
@@ -73,7 +73,7 @@ fn turn_over(bank: &mut Bank, lists: &mut Lists, groups: u32) -> bool {
     let elsewhere = bank.active & !bank.listed;
     // Free list registers hold nothing of either.
     let held = read(lists, 0) & (lr::STATE | lr::EOI);
-    let others = u64::from(lists.used & !1);
+    let others = u64::from(lists.used >> 1);
     if u64::from(bank.odd | elsewhere) | others | held | (lists.hcr ^ lr::HCR_EN) != 0 {
         return false;
     }
@@ -89,23 +89,15 @@ fn turn_over(bank: &mut Bank, lists: &mut Lists, groups: u32) -> bool {
     true
 }
 
-/// The short way with one SGI of a GICv2 guest, where nothing else is odd.
-fn turn_over_sgi(private: &mut Private, lists: &mut Lists, groups: u32) -> bool {
+/// What has been turned over is an SGI of a GICv2 guest, which needs its source. Moments of SGIs are also
+/// when it is seen whether the CPU interface was turned on or off: then the general way is to be gone.
+#[inline(never)]
+fn turn_over_sgi(cpu: &Cpu, private: &mut Private, lists: &mut Lists) -> bool {
     let Private { bank, sources, .. } = private;
-    let sgi = bank.odd;
-    let lane = sgi.trailing_zeros();
-    if !sgi.is_power_of_two() || sgi != bank.latch & bank.sourced {
-        return false;
+    if let Some(entry) = lists.lr.first_mut() {
+        *entry = sources.with_source(bank, lr::intid(*entry), *entry);
     }
-    bank.odd = 0;
-    let done = turn_over(bank, lists, groups);
-    if bank.latch & sgi != 0 {
-        // Not done, or it may not be delivered.
-        bank.odd = sgi;
-    } else if let Some(entry) = lists.lr.first_mut() {
-        *entry = sources.with_source(bank, lane, *entry);
-    }
-    done
+    !v2::switched(cpu, lists)
 }
 
 /// The INTID of a lane of a bank of SPIs.
@@ -309,15 +301,32 @@ impl Vgic {
     /// exit of its own needs no detour by [`attention`](Self::attention).
     #[inline(always)]
     pub fn sync_raised(&self, me: VcpuId, lists: &mut Lists, raised: Raised) -> Kicks {
+        self.sync_with(me, lists, |private| private.bank.raise(raised.lanes, raised.linked))
+    }
+
+    /// The same with an SGI of a GICv2 guest to itself: [`Outcome::OwnSgi`](super::Outcome::OwnSgi).
+    #[inline(always)]
+    pub fn sync_sgi(&self, me: VcpuId, lists: &mut Lists, lane: u32) -> Kicks {
+        self.sync_with(me, lists, |Private { bank, sources, .. }| {
+            sources.raise(bank, lane, Kicks::of(me).0 as u8);
+        })
+    }
+
+    #[inline(always)]
+    fn sync_with(&self, me: VcpuId, lists: &mut Lists, raise: impl FnOnce(&mut Private)) -> Kicks {
         let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
         // Before the locks: what others note after that sets it again.
         cpu.attention.swap(false, Ordering::AcqRel);
         let owing = self.owing.load(Ordering::Relaxed);
         let groups = self.groups.load(Ordering::Relaxed);
         let mut private = cpu.private.lock();
-        private.bank.raise(raised.lanes, raised.linked);
         let spis = cpu.spi_banks.load(Ordering::Acquire) | u32::from(private.spi_lists);
-        if u64::from(spis) | owing == 0 && turn_over(&mut private.bank, lists, groups) {
+        // After that load, so that what is written here need not be read again.
+        raise(&mut private);
+        if u64::from(spis) | owing == 0
+            && turn_over(&mut private.bank, lists, groups)
+            && (private.bank.listed & private.bank.sourced == 0 || turn_over_sgi(cpu, &mut private, lists))
+        {
             if lists.emulated {
                 self.signal(lists);
             }
@@ -339,12 +348,6 @@ impl Vgic {
         let groups = self.groups.load(Ordering::Relaxed);
         let mut private = cpu.private.lock();
         let spis = private.spi_lists != 0 || cpu.spi_banks.load(Ordering::Acquire) != 0;
-        if private.bank.sourced != 0 && !spis && turn_over_sgi(&mut private, lists, groups) {
-            if lists.emulated {
-                self.signal(lists);
-            }
-            return moved.without(me);
-        }
         let mut spis = spis.then(|| self.spis.lock());
         let mut load = Load {
             vgic: self,

@@ -97,6 +97,8 @@ pub struct VgicConfig {
 pub enum Outcome {
     /// The value read (0 for a write), and who has something new to look at.
     Done(u64, Kicks),
+    /// An SGI of a GICv2 guest to itself: `Machine::fold`, then [`Vgic::sync_sgi`].
+    OwnSgi(u32),
     /// The caller's own list registers hold the answer: `Machine::fold`, then call again.
     Fold,
     /// This vCPU's list registers hold the answer: kick it, and call again once it has been through `sync`.
@@ -268,7 +270,7 @@ impl Vgic {
     }
 
     /// A load (`write` is `None`) or store by `me`; `lists` are its own, to look into if they are folded.
-    #[inline]
+    #[inline(always)]
     pub fn access(
         &self,
         me: VcpuId,
@@ -282,12 +284,16 @@ impl Vgic {
             return Outcome::Refused(AccessError::BadSize);
         }
         let access = Access { me, offset: offset as u32, size };
-        if self.version == GicVersion::V2 {
-            return self.access_v2(access, frame, write, lists);
-        }
-        match write {
-            None => self.read_v3(access, frame, lists),
-            Some(value) => self.write_v3(access, frame, value),
+        match (self.version, write) {
+            (GicVersion::V2, None) if frame == Frame::Gicc => self.read_gicc(access, lists),
+            (GicVersion::V2, Some(value)) if frame == Frame::Gicc => self.write_gicc(access, value, lists),
+            (GicVersion::V2, None) => self.read_v2(access, lists),
+            (GicVersion::V2, Some(value)) => match Self::own_sgir(access, value) {
+                Some(lane) => Outcome::OwnSgi(lane),
+                None => self.write_v2(access, value),
+            },
+            (GicVersion::V3, None) => self.read_v3(access, frame, lists),
+            (GicVersion::V3, Some(value)) => self.write_v3(access, frame, value),
         }
     }
 

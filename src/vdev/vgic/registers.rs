@@ -138,6 +138,7 @@ pub(super) fn find(offset: u32) -> Place {
 }
 
 /// What is at an offset of GICv2's GICD.
+#[inline(always)]
 pub(super) fn find_v2(offset: u32) -> Place {
     find_in(&SLOTS_V2, offset)
 }

@@ -3,7 +3,7 @@
 //! Of each SGI one source at a time is in a list register, the lowest first (IHI 0048B, 4.3.15 and 4.4.4).
 //! It is never pending and active in one: the entry has room for one source, so that the next waits until the
 //! end of interrupt calls for it. A [`Bank`] knows which of its lanes are [`sourced`](Bank::sourced), none with
-//! GICv3; while one of them is latched it counts as odd, so that the short way through `sync` need not look.
+//! GICv3.
 
 use super::bank::{Bank, Bits, bit};
 use super::lr;
@@ -42,7 +42,6 @@ impl Sources {
             let waiting = get(&self.waiting, lane) | sources;
             set(&mut self.waiting, lane, waiting);
             bank.latch |= bit(lane);
-            bank.odd |= bit(lane);
         }
     }
 
@@ -102,7 +101,6 @@ impl Sources {
             set(&mut self.waiting, lane, others);
             if others != 0 {
                 bank.latch |= bit(lane);
-                bank.odd |= bit(lane);
                 entry |= lr::EOI;
             }
         }

@@ -9,7 +9,7 @@
 use super::affinity::NOBODY;
 use super::bank::{Bits, bit};
 use super::registers::{self, Array, Place};
-use super::{Access, Cpu, Frame, Kicks, Outcome, Private, Vgic, lr, v3};
+use super::{Access, Cpu, Kicks, Outcome, Private, Vgic, lr, v3};
 use crate::exit::Size;
 use crate::map::GicVersion;
 use crate::vcpu::{Lists, VcpuId};
@@ -23,6 +23,12 @@ pub(super) const MAX_VCPUS: usize = 8;
 
 /// GICD_CTLR.EnableGrp0 and EnableGrp1.
 const CTLR_GROUPS: u32 = 3;
+/// GICD_SGIR.
+const SGIR: u32 = 0xf00;
+/// GICD_SGIR.SGIINTID.
+const SGIR_INTID: u64 = 15;
+/// GICD_SGIR.CPUTargetList, eight bits from here.
+const SGIR_LIST_SHIFT: u32 = 16;
 
 /// GICD_SGIR.TargetListFilter: those in the list, all others, the sender; 3 is reserved.
 mod filter {
@@ -54,13 +60,14 @@ enum Register {
 
 /// What is at `offset`, and the smallest access to it.
 #[rustfmt::skip]
+#[inline(always)]
 fn register(offset: u32) -> (Register, Size) {
     match offset {
         //  offset        register            smallest       the manual's name
         0x000          => (Register::Ctlr,     Size::Word), // GICD_CTLR         RW
         0x004          => (Register::Typer,    Size::Word), // GICD_TYPER        RO
         0x008          => (Register::Iidr,     Size::Word), // GICD_IIDR         RO
-        0xf00          => (Register::Sgir,     Size::Word), // GICD_SGIR         WO
+        SGIR           => (Register::Sgir,     Size::Word), // GICD_SGIR         WO
         0xf10..=0xf1f  => (Register::ClearSgi, Size::Byte), // GICD_CPENDSGIRn   RW
         0xf20..=0xf2f  => (Register::SetSgi,   Size::Byte), // GICD_SPENDSGIRn   RW
         0xfd0..=0xfff  => (Register::Ids,      Size::Word), // ICPIDRn, ICCIDRn  RO
@@ -79,15 +86,17 @@ enum Gicd {
     BadSize,
 }
 
+#[inline(always)]
 fn place(access: Access) -> Gicd {
     let place = registers::find_v2(access.offset);
-    match place.array {
-        Array::None => {}
-        array if !registers::legal(array, access.size) => return Gicd::BadSize,
-        Array::Reserved => return Gicd::Nothing,
-        Array::Targets => return Gicd::Targets(place),
-        _ if place.first < 32 => return Gicd::Private(place),
-        _ => return Gicd::Shared(place),
+    if place.array != Array::None {
+        return match place.array {
+            array if !registers::legal(array, access.size) => Gicd::BadSize,
+            Array::Reserved => Gicd::Nothing,
+            Array::Targets => Gicd::Targets(place),
+            _ if place.first < 32 => Gicd::Private(place),
+            _ => Gicd::Shared(place),
+        };
     }
     let (register, smallest) = register(access.offset);
     if access.size == Size::Word || access.size == smallest {
@@ -117,25 +126,26 @@ fn gather(size: Size, first: u32, byte: impl Fn(u32) -> u8) -> Outcome {
     done(word)
 }
 
+/// Whether `lists`, folded, show a CPU interface of GICv2 turned on or off since it was last seen.
+#[inline(always)]
+pub(super) fn switched(cpu: &Cpu, lists: &Lists) -> bool {
+    let off = lists.vmcr & (lr::VMCR_VENG0 | lr::VMCR_VENG1) == 0;
+    cpu.asleep.load(Ordering::Relaxed) != off
+}
+
 impl Vgic {
-    /// A load (`write` is `None`) or store.
-    #[inline(never)]
-    pub(super) fn access_v2(
-        &self,
-        access: Access,
-        frame: Frame,
-        write: Option<u64>,
-        lists: &mut Lists,
-    ) -> Outcome {
-        match write {
-            _ if frame == Frame::Gicc => self.gicc(access, write, lists),
-            None => self.read_v2(access, lists),
-            Some(value) => self.write_v2(access, value),
-        }
+    /// The SGI, if a store sends one to its sender alone and says so by a list, as kernels do: it is told by a
+    /// comparison or two. Anything else is for [`write_v2`](Self::write_v2).
+    #[inline(always)]
+    pub(super) fn own_sgir(access: Access, value: u64) -> Option<u32> {
+        let own = 1u64.wrapping_shl(SGIR_LIST_SHIFT.wrapping_add(access.me.0.into()));
+        let is = access.offset == SGIR && access.size == Size::Word && value & !SGIR_INTID == own;
+        is.then_some((value & SGIR_INTID) as u32)
     }
 
-    /// A load.
-    fn read_v2(&self, access: Access, lists: &Lists) -> Outcome {
+    /// A load from the distributor.
+    #[inline(never)]
+    pub(super) fn read_v2(&self, access: Access, lists: &Lists) -> Outcome {
         match place(access) {
             Gicd::Private(place) => self.read_private(access, access.me, place, lists),
             Gicd::Shared(place) => self.read_shared(access, place, lists),
@@ -152,8 +162,9 @@ impl Vgic {
         }
     }
 
-    /// A store.
-    fn write_v2(&self, access: Access, value: u64) -> Outcome {
+    /// A store to it.
+    #[inline(never)]
+    pub(super) fn write_v2(&self, access: Access, value: u64) -> Outcome {
         match place(access) {
             Gicd::Private(place) => self.write_own(access, place, value as u32),
             Gicd::Shared(place) => self.write_shared(access, place, value as u32),
@@ -168,6 +179,7 @@ impl Vgic {
     }
 
     /// A write to an array of `me`'s own interrupts.
+    #[inline(never)]
     fn write_own(&self, access: Access, place: Place, value: u32) -> Outcome {
         let Some(cpu) = self.cpu(access.me) else { return DONE };
         match place.array {
@@ -185,10 +197,11 @@ impl Vgic {
     }
 
     /// GICD_SGIR. NSATT has a meaning with the Security Extensions only.
+    #[inline(never)]
     fn sgir(&self, me: VcpuId, value: u32) -> Kicks {
         let all = Kicks::first(self.cpus.len());
         let targets = match value >> 24 & 3 {
-            filter::LIST => Kicks(u64::from(value >> 16 & 0xff) & all.0),
+            filter::LIST => Kicks(u64::from(value >> SGIR_LIST_SHIFT & 0xff) & all.0),
             filter::OTHERS => all.without(me),
             filter::SELF => Kicks::of(me),
             _ => Kicks::NONE,
@@ -204,6 +217,7 @@ impl Vgic {
     }
 
     /// GICD_CPENDSGIRn and GICD_SPENDSGIRn: a byte for each SGI, a bit in it for each source.
+    #[inline(never)]
     fn read_sources(&self, access: Access, lists: &Lists) -> Outcome {
         let Some(cpu) = self.cpu(access.me) else { return DONE };
         let Private { bank, sources, .. } = &mut *cpu.private.lock();
@@ -213,6 +227,7 @@ impl Vgic {
         gather(access.size, access.offset & 15, |lane| sources.pending(bank, lane, lists))
     }
 
+    #[inline(never)]
     fn write_sources(&self, access: Access, value: u64, pend: bool) -> Outcome {
         let Some(cpu) = self.cpu(access.me) else { return DONE };
         let exist = Kicks::first(self.cpus.len()).0 as u8;
@@ -228,6 +243,7 @@ impl Vgic {
     }
 
     /// GICD_ITARGETSRn: RAZ/WI if there is one vCPU only; of private interrupts, who reads it.
+    #[inline(never)]
     fn read_targets(&self, access: Access, place: Place) -> Outcome {
         if self.cpus.len() < 2 {
             return DONE;
@@ -240,6 +256,7 @@ impl Vgic {
         gather(access.size, place.first & 31, |lane| here.targets(lane))
     }
 
+    #[inline(never)]
     fn write_targets(&self, access: Access, place: Place, value: u64) -> Outcome {
         if self.cpus.len() < 2 || place.first < 32 {
             return DONE;
@@ -277,11 +294,10 @@ impl Vgic {
         }
     }
 
-    /// Whether `lists`, folded, show a CPU interface of GICv2 in another state than was last seen.
+    /// The same of any CPU interface: GICv3's never are.
     #[inline(always)]
     fn interface_moved(&self, cpu: &Cpu, lists: &Lists) -> bool {
-        let off = lists.vmcr & (lr::VMCR_VENG0 | lr::VMCR_VENG1) == 0;
-        self.version == GicVersion::V2 && cpu.asleep.load(Ordering::Relaxed) != off
+        self.version == GicVersion::V2 && switched(cpu, lists)
     }
 
     /// Looks whether a vCPU turned its CPU interface on or off, which decides who gets an SPI that has several

@@ -110,6 +110,11 @@ impl Machine {
                     assert_eq!(value & !size.mask(), 0, "more bits than were asked for");
                     return self.look(kicks);
                 }
+                Outcome::OwnSgi(sgi) => {
+                    self.lists[n].loaded = false;
+                    let kicks = self.vgic.sync_sgi(me, &mut self.lists[n], sgi);
+                    return self.look(kicks);
+                }
                 Outcome::Refused(_) => return,
             }
         }

@@ -318,3 +318,48 @@ fn the_guest_learns_of_its_timer() {
     vm.end(0, TIMER);
     assert!(!vm.cpus[0].timer_active);
 }
+
+#[test]
+fn an_sgi_to_oneself_is_told_by_its_word() {
+    let mut vm = running(4, 4);
+    let mut own = |n: usize, size, value| {
+        let lists = &mut vm.cpus[n].lists;
+        let outcome = vm.vgic.access(vcpu(n), GICD, 0xf00, size, Some(value), lists);
+        matches!(outcome, Outcome::OwnSgi(sgi) if u64::from(sgi) == value & 15)
+    };
+    for n in 0..4 {
+        assert!(own(n, Size::Word, 1 << (16 + n) | 7) && own(n, Size::Word, 1 << (16 + n)));
+        // To others, to more, to the sender as the filter says, from the Non-secure state.
+        for value in [2 << (16 + n), 3 << (16 + n), 0, 2 << 24, 1 << 24, 1 << (16 + n) | 1 << 15] {
+            assert!(!own(n, Size::Word, value), "{n} {value:#x}");
+        }
+        assert!(!own(n, Size::Byte, 1 << (16 + n) & 0xff));
+    }
+}
+
+#[test]
+fn an_sgi_to_oneself_waits_its_turn() {
+    let mut vm = running(4, 4);
+    // While others' are listed, from the sender too, and after them.
+    for senders in [[2, 1, 2], [1, 2, 2], [2, 3, 2]] {
+        senders.iter().for_each(|&n| send(&mut vm, n, 5, 1 << 2));
+        let (mut pending, first) = (read_byte(&mut vm, 2, SPENDSGIR + 5), vm.cpus[2].lists.used);
+        assert_eq!((pending, first), (senders.iter().fold(0, |bits, n| bits | 1 << n), 1));
+        while pending != 0 {
+            let source = pending.trailing_zeros();
+            assert_eq!(vm.take(2), sgi(5, source));
+            vm.end(2, sgi(5, source).unwrap());
+            pending &= pending - 1;
+        }
+        assert_eq!((vm.take(2), vm.cpus[2].hcr), (None, lr::HCR_EN));
+    }
+    // Two of its own that differ, and one that is not enabled.
+    vm.write(2, GICD, 0x180, 1 << 6);
+    [3, 6, 7].iter().for_each(|&n| send(&mut vm, 2, n, 1 << 2));
+    assert_eq!(vm.read(2, GICD, 0x200), 0b1100_1000);
+    for n in [3, 7] {
+        assert_eq!(vm.take(2), sgi(n, 2));
+        vm.end(2, sgi(n, 2).unwrap());
+    }
+    assert_eq!((vm.take(2), read_byte(&mut vm, 2, SPENDSGIR + 6)), (None, 1 << 2));
+}

@@ -187,6 +187,14 @@ impl Vm {
                     self.settle();
                     return outcome;
                 }
+                Outcome::OwnSgi(sgi) => {
+                    self.cpus[me].fold();
+                    let kicks = self.vgic.sync_sgi(vcpu(me), &mut self.cpus[me].lists, sgi);
+                    self.check_kicks(me, kicks);
+                    self.cpus[me].enter();
+                    self.settle();
+                    return Outcome::Done(0, kicks);
+                }
                 Outcome::Refused(_) => {
                     self.cpus[me].enter();
                     return outcome;
