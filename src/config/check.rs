@@ -3,6 +3,7 @@
 //! [`check_all`] finds all that is wrong, for people who can put it right in one go; EL2 asks [`check`], which
 //! stops at the first.
 
+use super::domain::MAX_VMS;
 use super::{Bytes, Findings, HostFacts, VmConfig, cmdline, static_memory};
 use crate::addr::{GuestRange, PAGE_SIZE};
 use crate::guest::{Layout, image};
@@ -44,6 +45,9 @@ fn judge(vms: &[VmConfig<'_>], host: Option<&HostFacts>, files: bool, found: &mu
     if vms.is_empty() && found.errors.is_empty() {
         found.error(problem!("E0201", ("machine"); ("no VM to run");
             ("Give a bundle as the initrd (mezz pack CONFIG.toml -o BUNDLE), or kernels as boot modules")));
+    }
+    if vms.len() > MAX_VMS {
+        found.error(problem!("E0227", ("machine"); ("{} VMs", vms.len()); ("{MAX_VMS} can be told apart by 8-bit VMIDs")));
     }
     static_memory::check(vms, found);
     let mut left = host.map_or(u64::MAX, |h| h.memory);

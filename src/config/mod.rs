@@ -45,7 +45,7 @@ pub struct VmConfig<'a> {
     /// The initrd's file.
     pub initrd: Option<&'a [u8]>,
     /// The kernel's command line.
-    pub cmdline: String,
+    pub cmdline: &'a str,
     /// Bytes of RAM.
     pub memory: u64,
     /// Virtual CPUs.

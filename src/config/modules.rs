@@ -3,6 +3,7 @@
 //! They say nothing of sizes: one VM gets what there is, several share it evenly, unless `memory=` and
 //! `vcpus=` say otherwise.
 
+use super::node::short;
 use super::{Findings, HostFacts, Options, VmConfig, out_of_ram};
 use crate::addr::{BLOCK_2M, HostRange};
 use crate::fdt::{Module, ModuleKind, Platform, sort_by_start};
@@ -29,7 +30,7 @@ pub(super) fn read<'a>(
     let others = vms.len();
     apart(&modules, platform.initrd, found);
     for module in &modules {
-        let place = format!("/chosen/{}", module.name);
+        let place = short(format_args!("/chosen/{}", module.name));
         let Some(blob) = blob_at(module.range) else {
             found.error(out_of_ram(&place, module.range));
             continue;
@@ -38,7 +39,7 @@ pub(super) fn read<'a>(
             ModuleKind::Kernel => vms.push(VmConfig {
                 name: format!("vm{}", vms.len()),
                 kernel: Some(blob),
-                cmdline: module.bootargs.into(),
+                cmdline: module.bootargs,
                 place,
                 ..VmConfig::default()
             }),

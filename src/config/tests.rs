@@ -60,7 +60,7 @@ fn each_bad_vm_has_its_problem() {
     assert_eq!(verdict(|vm| vm.vcpus = 65).code, "E0306");
     let nine = |vm: &mut VmConfig<'_>| (vm.vcpus, vm.gic) = (9, Some(GicVersion::V2));
     assert_eq!(say(&nine), "E0306 vm.alpha vcpus: 9. Use 1 to 8 with GICv2.");
-    assert_eq!(verdict(|vm| vm.cmdline = "x".repeat(2048)).code, "E0307");
+    assert_eq!(verdict(|vm| vm.cmdline = "x".repeat(2048).leak()).code, "E0307");
     assert_eq!(verdict(|vm| vm.cmdline = "a\0b".into()).code, "E0307");
     assert_eq!(verdict(|vm| vm.kernel = Some(b"")).code, "E0401");
     assert_eq!(verdict(|vm| vm.kernel = Some(b"\x7fELF")).code, "E0422");
@@ -74,20 +74,19 @@ fn firmware_is_checked_too() {
     let code = |change: &dyn Fn(&mut VmConfig<'_>)| verdict(change).code;
     assert_eq!(code(&|vm| vm.firmware = Some(b"")), "E0431");
     assert_eq!(code(&|vm| vm.kernel = None), "E0434");
-    let nothing = |vm: &mut VmConfig<'_>| (vm.kernel, vm.cmdline) = (None, String::new());
+    let nothing = |vm: &mut VmConfig<'_>| (vm.kernel, vm.cmdline) = (None, "");
     assert_eq!(code(&nothing), "E0432");
     let mut large = vec![0x55; (64 << 20) + 1];
     large[..4].copy_from_slice(&0x1400_0010u32.to_le_bytes());
     let vm = VmConfig { firmware: Some(&large), ..vm("alpha", &[], None) };
     assert_eq!(
-        check(&[VmConfig { kernel: None, cmdline: String::new(), ..vm.clone() }], None).unwrap_err().code,
+        check(&[VmConfig { kernel: None, cmdline: "", ..vm.clone() }], None).unwrap_err().code,
         "E0430"
     );
 
     // Its ROM is memory of the machine, too: the image's blocks, and one that is erased.
     let rom = &large[..5 << 20];
-    let mut alone =
-        VmConfig { kernel: None, firmware: Some(rom), cmdline: String::new(), memory: 892 * MIB, ..vm };
+    let mut alone = VmConfig { kernel: None, firmware: Some(rom), cmdline: "", memory: 892 * MIB, ..vm };
     assert_eq!(check(std::slice::from_ref(&alone), Some(&host())), Ok(vec![]));
     alone.memory += MIB;
     assert_eq!(
@@ -100,7 +99,7 @@ fn firmware_is_checked_too() {
 fn firmware_goes_through_a_bundle() {
     let (image, rom) = (kernel(1000, MIB, 0), kernel(700, MIB, 0));
     let mut alpha = VmConfig { firmware: Some(&rom), ..vm("alpha", &image, None) };
-    let mut beta = VmConfig { kernel: None, cmdline: String::new(), ..alpha.clone() };
+    let mut beta = VmConfig { kernel: None, cmdline: "", ..alpha.clone() };
     beta.name = "beta".into();
     let packed = bundle::write(&[alpha.clone(), beta.clone()]).unwrap();
     for vm in [&mut alpha, &mut beta] {
@@ -161,7 +160,7 @@ fn a_bundle_reads_back_as_what_went_in() {
     alpha.gic = Some(GicVersion::V2);
     alpha.memory = 5 << 30;
     let mut beta = vm("beta_2", &other, None);
-    beta.cmdline = String::new();
+    beta.cmdline = "";
     let mut gamma = vm("3-gamma", &image, None);
     gamma.without_uart = true;
     gamma.partial_tree = Some(b"a tree");
@@ -381,7 +380,7 @@ fn one_plain_kernel_gets_the_machine() {
     let config = read_machine(&m).unwrap();
     let [vm] = &config.vms[..] else { panic!("{:?}", config.vms) };
     assert_eq!((vm.name.as_str(), vm.memory, vm.vcpus), ("vm0", 900 * MIB, 4));
-    assert_eq!((vm.kernel, vm.initrd, vm.cmdline.as_str()), (Some(&image[..]), Some(&archive[..]), "quiet"));
+    assert_eq!((vm.kernel, vm.initrd, vm.cmdline), (Some(&image[..]), Some(&archive[..]), "quiet"));
     m.0.bootargs = "memory=64M vcpus=2";
     let vm = &read_machine(&m).unwrap().vms[0];
     assert_eq!((vm.memory, vm.vcpus), (64 * MIB, 2));
