@@ -237,7 +237,7 @@ mod image {
         log::info!("memory: {} MiB free for guests", memory.free() >> 20);
         // 6. The guests that we were given.
         let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1) as u16;
-        let facts = HostFacts { cpus, memory: for_guests(&memory), gic: vgic.version };
+        let facts = HostFacts { cpus, memory: config::for_guests(&memory), gic: vgic.version };
         let spare = add_spare(&mut memory)?;
         let machine_config = config::read(platform, &|range| module_bytes(platform, tree, range), &facts)?;
         machine_config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
@@ -389,31 +389,18 @@ mod image {
         memory
     }
 
-    /// Bytes that guests may have: whole blocks of 2 MiB, less one for each VM's tables and heap at the most
-    /// that plain modules make of a machine.
-    fn for_guests(memory: &Memory) -> u64 {
-        let whole: u64 = memory.ranges().iter().map(|range| range.align_in(BLOCK_2M).size()).sum();
-        whole.saturating_sub(2 * BLOCK_2M)
-    }
-
     /// A boot module's bytes, if all of it is RAM and nobody else's.
     fn module_bytes(platform: &Platform<'_>, tree: &[u8], range: HostRange) -> Option<&'static [u8]> {
-        let mapped = is_mapped(platform, range);
+        let mapped = platform.is_mapped(range);
         let ours = range.overlaps(&arch::image()) || range.overlaps(&tree_range(tree));
         // SAFETY: RAM that step 1 mapped, and neither image nor tree; `free_memory` has taken out all modules,
         // so nobody writes to it.
         (mapped && !ours).then(|| unsafe { setup::bytes(range) })
     }
 
-    /// Whether EL2 maps the whole of a range: RAM in one bank, no part of it `no-map`.
-    fn is_mapped(platform: &Platform<'_>, range: HostRange) -> bool {
-        platform.ram.iter().any(|bank| bank.encloses(&range))
-            && !platform.reserved.iter().any(|hole| hole.no_map && hole.range.overlaps(&range))
-    }
-
     /// What we stand on must be part of the RAM that the tree describes.
     fn in_ram(platform: &Platform<'_>, what: &str, range: HostRange) -> Result<(), Problem> {
-        if is_mapped(platform, range) {
+        if platform.is_mapped(range) {
             return Ok(());
         }
         Err(

@@ -50,14 +50,14 @@ fn judge(vms: &[VmConfig<'_>], host: Option<&HostFacts>, files: bool, found: &mu
         found.error(problem!("E0227", ("machine"); ("{} VMs", vms.len()); ("{MAX_VMS} can be told apart by 8-bit VMIDs")));
     }
     static_memory::check(vms, found);
-    let mut left = host.map_or(u64::MAX, |h| h.memory);
+    let total = host.map_or(u64::MAX, |h| h.memory_for(vms));
+    let mut left = total;
     for (n, vm) in vms.iter().enumerate() {
         found.take(name(vm, vms.get(..n).unwrap_or_default()));
         let sized = found.take(size(vm)).is_some();
         found.take(vcpus(vm, host));
         let needed = vm.host_bytes();
         if needed > left {
-            let total = host.map_or(0, |h| h.memory);
             let rom = if vm.firmware.is_some() { " with its firmware" } else { "" };
             found.error(problem!("E0305", ("{} memory", vm.place);
                 ("{}{rom}, with {} of the machine's {} left for it", Bytes(needed), Bytes(left), Bytes(total));

@@ -445,3 +445,37 @@ fn the_example_in_the_docs_is_right() {
     assert_eq!((vms[0].name.as_str(), vms[0].memory, vms[0].vcpus), ("alpha", 256 * MIB, 2));
     assert_eq!((vms[0].initrd, vms[0].without_uart), (Some(&initrd[..]), false));
 }
+
+#[test]
+fn a_tree_is_judged_as_at_boot() {
+    let tree = include_bytes!("../../tests/fixtures/virt-initrd.dtb");
+    let mut found = Findings::default();
+    let known = check_tree_all(tree, None, &mut found).unwrap();
+    assert_eq!((known.vms, known.bundle, &found.errors[..]), (0, true, &[][..]));
+    assert!(known.host.memory.is_multiple_of(2 * MIB));
+    // The initrd where there is no RAM: EL2 would not read it either.
+    let mut moved = tree.to_vec();
+    for (from, to) in [(0x4800_0000u64, 0x9000_0000u64), (0x4800_2000, 0x9000_2000)] {
+        let at = moved.windows(8).position(|bytes| bytes == from.to_be_bytes()).unwrap();
+        moved[at..at + 8].copy_from_slice(&to.to_be_bytes());
+    }
+    assert_eq!(check_tree(&moved, None).unwrap_err().code, "E0202");
+}
+
+#[test]
+fn what_vms_take_at_el2_is_counted() {
+    let image = kernel(1000, MIB, 0);
+    let vms: Vec<_> = (0..100)
+        .map(|n| VmConfig { memory: 8 * MIB, vcpus: 1, ..vm(&std::format!("v{n}"), &image, None) })
+        .collect();
+    let host = HostFacts { memory: 815 * MIB, ..host() };
+    // 20 MiB for a hundred, of which 4 are kept back in any case.
+    assert_eq!(check(&vms[..20], Some(&HostFacts { memory: 160 * MIB, ..host })).unwrap(), []);
+    assert_eq!(
+        check(&vms, Some(&host)).unwrap_err().to_string(),
+        "E0305 vm.v99 memory: 8M, with 7M of the machine's 799M left for it. Give all VMs together at most 799M."
+    );
+    assert_eq!(check(&vms, Some(&HostFacts { memory: 816 * MIB, ..host })).unwrap(), []);
+    let many: Vec<_> = (0..256).map(|n| vm(&std::format!("v{n}"), &image, None)).collect();
+    assert_eq!(check(&many, None).unwrap_err().code, "E0227");
+}
