@@ -148,33 +148,32 @@ pub(super) fn chosen(chosen: &FdtNode<'_>, found: &mut Findings) {
     for child in chosen.children() {
         let old = is_any(&child, &["xen,linux-zimage", "xen,linux-initrd"]);
         if old || dom0_options && is(&child, "multiboot,kernel") {
-            found.error(wrong(
-                "E0226",
-                "/chosen",
-                child.name(),
-                format_args!("Xen's Dom0, and there is none here: no VM owns the machine"),
-                "Take it out (ImageBuilder: DOM0_KERNEL), or make it a VM: a node with compatible = \"xen,domain\"",
-            ));
+            found.error(problem!("E0226", ("/chosen/{}", child.name());
+                ("Xen's Dom0, and there is none here: no VM owns the machine");
+                ("Take it out (ImageBuilder: DOM0_KERNEL), or make it a VM: a node with compatible = \"xen,domain\"")));
         }
-        if is_any(&child, &["xen,cpupool", "xen,evtchn", "xen,evtchn-v1", "xen,domain-shared-memory-v1"]) {
-            found.warning(not_read(child.name()));
+        if is_known(&child) {
+            found.warning(not_read('/', child.name(), XENS));
         }
     }
-    for name in ["xen,xen-bootargs", "xen,dom0-bootargs", "xen,static-heap"] {
+    const OPTIONS: &str = "Mezzanine's own options are in mezzanine,bootargs, or in bootargs where there is no xen,xen-bootargs";
+    for (name, fix) in
+        [("xen,xen-bootargs", OPTIONS), ("xen,dom0-bootargs", OPTIONS), ("xen,static-heap", XENS)]
+    {
         if chosen.property(name).is_some() {
-            found.warning(not_read(name));
+            found.warning(not_read(' ', name, fix));
         }
     }
 }
 
-/// Something that Xen alone would read.
-fn not_read(name: &str) -> Problem {
-    let what = format_args!("for Xen and its Dom0 alone: not read");
-    wrong(
-        "E0229",
-        "/chosen",
-        name,
-        what,
-        "Mezzanine's own options are in mezzanine,bootargs, or in bootargs where there is no xen,xen-bootargs",
-    )
+const XENS: &str = "Leave it for Xen to read, or take it out: Mezzanine has nothing like it";
+
+/// Whether a node under `/chosen` is one of Xen's own.
+pub(super) fn is_known(node: &FdtNode<'_>) -> bool {
+    is_any(node, &["xen,cpupool", "xen,evtchn", "xen,evtchn-v1", "xen,domain-shared-memory-v1"])
+}
+
+/// Something that Xen alone would read: a property, or a node.
+fn not_read(between: char, name: &str, fix: &str) -> Problem {
+    problem!("E0229", ("/chosen{between}{name}"); ("for Xen and its Dom0 alone: not read"); ("{fix}"))
 }

@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
         self.platform
             .reserved
             .push(Reserved { range, no_map })
-            .map_err(|_| full("reserved-memory", MAX_RESERVED))
+            .map_err(|_| full("/reserved-memory", MAX_RESERVED, ""))
     }
 
     fn memory(&mut self, node: Node<'_, 'a>, bus: &Bus<'a>) -> Result<(), Problem> {
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
         let mut n = 0;
         while let Some(bank) = bus.reg(node, n)? {
             if !bank.is_empty() {
-                self.platform.ram.push(bank).map_err(|_| full("memory", MAX_BANKS))?;
+                self.platform.ram.push(bank).map_err(|_| full("memory", MAX_BANKS, ""))?;
             }
             n += 1;
         }
@@ -214,7 +214,10 @@ impl<'a> Reader<'a> {
         };
         let bootargs = text(node, "bootargs")?.unwrap_or_default();
         let module = Module { name: node.name, kind, range, bootargs };
-        self.platform.modules.push(module).map_err(|_| full("boot modules", MAX_MODULES))
+        self.platform
+            .modules
+            .push(module)
+            .map_err(|_| full("/chosen", MAX_MODULES, ": a bundle holds 255 VMs"))
     }
 
     /// Looks at a device's node, and at those below it.
@@ -423,6 +426,6 @@ fn uart_kind<'a>(node: Node<'_, 'a>) -> UartKind<'a> {
     }
 }
 
-fn full(what: &str, most: usize) -> Problem {
-    problem!("E0108", ("{what}"); ("more than {most} entries"); ("Mezzanine keeps account of {most} at most"))
+fn full(place: &str, most: usize, more: &str) -> Problem {
+    problem!("E0108", ("{place}"); ("more than {most} entries"); ("Mezzanine keeps account of {most} at most{more}"))
 }

@@ -5,17 +5,17 @@
 #[cfg(test)]
 mod tests;
 
-use super::domain::{self, DOMAIN, FILE, Kind, Module, Source};
-use super::node::{Cells, is, require, wrong};
+use super::domain::{self, DOMAIN, FILE, Kind, MODULES, Module, Source};
+use super::node::{Cells, is, is_any, require, wrong};
 use super::{Findings, VmConfig, foreign, out_of_ram, static_memory};
 use crate::addr::{Address, HostPhysAddr, HostRange};
 use crate::fdt::{ModuleKind, Platform};
 use crate::problem;
-use crate::problem::Problem;
+use crate::problem::{Problem, nearest};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use dtoolkit::fdt::Fdt;
+use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
 
 /// VMs that are read from nodes of the machine's tree: there is not much heap yet, and no memory to add to it before
@@ -67,7 +67,11 @@ pub(super) fn read<'a>(
     };
     let mut source =
         Source { module_properties: &["compatible", "reg", FILE], bytes: &mut bytes, firmware: None };
-    for child in node.children().filter(|child| is(child, DOMAIN)) {
+    for child in node.children() {
+        if !is(&child, DOMAIN) {
+            misspelt(&child, found);
+            continue;
+        }
         if domain::is_full(vms.len() - before, MAX_DOMAINS, "/chosen", &child, found) {
             break;
         }
@@ -86,10 +90,26 @@ pub(super) fn read<'a>(
     }
     if !ours.is_empty() {
         for module in platform.modules.iter().filter(|module| module.kind == ModuleKind::Kernel) {
-            let what = format_args!("to Xen this would be Dom0; here it is a VM like any other");
-            let fix = "Make it a node with compatible = \"xen,domain\" to say what it gets";
-            found.warning(wrong("E0229", "/chosen", module.name, what, fix));
+            found.warning(problem!("E0229", ("/chosen/{}", module.name);
+                ("to Xen this would be Dom0; here it is a VM like any other");
+                ("Make it a node with compatible = \"{DOMAIN}\" to say what it gets")));
         }
+    }
+}
+
+/// Warns of a node that is no VM, and yet looks like one: E0229.
+fn misspelt(node: &FdtNode<'_>, found: &mut Findings) {
+    let known = is_any(node, MODULES) || foreign::is_known(node);
+    let near = node.property("compatible").is_some_and(|names| {
+        let name = |name| core::str::from_utf8(name).unwrap_or_default();
+        names.value().split(|&byte| byte == 0).any(|bytes| nearest(name(bytes), &[DOMAIN]).is_some())
+    });
+    let sized = node.property("memory").is_some() && node.property("cpus").is_some();
+    if !known && (near || sized || node.children().any(|child| is_any(&child, MODULES))) {
+        found.warning(
+            problem!("E0229", ("/chosen/{} compatible", node.name()); ("no VM, but it looks like one");
+            ("Say compatible = \"{DOMAIN}\" if it is to be one")),
+        );
     }
 }
 

@@ -188,7 +188,7 @@ fn each_bad_property_is_named() {
         // Dom0
         (
             "E0226",
-            "/chosen dom0: Xen's Dom0",
+            "/chosen/dom0: Xen's Dom0",
             format!(
                 "{} dom0 {{ compatible = \"xen,linux-zimage\", \"xen,multiboot-module\"; reg = <0 0x52000000 0 0x1000>; }};",
                 d("")

@@ -201,6 +201,27 @@ fn what_has_no_meaning_here_is_taken_with_a_warning() {
 }
 
 #[test]
+fn what_looks_like_a_vm_and_is_none_is_told() {
+    let bad = domain("e", 3, "").replace("xen,domain", "xen,domian");
+    let Some((vms, warnings)) = good(&format!("{} {bad}", domain("d", 0, ""))) else { return };
+    assert_eq!((vms.len(), codes(&warnings)), (1, vec!["E0229"]));
+    assert_eq!(
+        warnings[0].to_string(),
+        "E0229 /chosen/e compatible: no VM, but it looks like one. Say compatible = \"xen,domain\" if it is to be one."
+    );
+    for (node, many) in [
+        ("e { memory = <1>; cpus = <1>; };", 1),
+        ("e { m { compatible = \"multiboot,kernel\", \"multiboot,module\"; }; };", 1),
+        ("e { compatible = \"xen,domains\"; };", 1),
+        ("e { compatible = \"simple-framebuffer\"; memory-region = <1>; };", 0),
+        ("e { compatible = \"xen,cpupool\"; };", 1),
+    ] {
+        let (_, warnings) = good(&format!("{} {node}", domain("d", 0, ""))).unwrap();
+        assert_eq!(codes(&warnings), vec!["E0229"; many], "{node}");
+    }
+}
+
+#[test]
 fn a_plain_kernel_beside_domains_is_a_vm_too() {
     let chosen = format!("{} {}", domain("d", 0, ""), module("kernel", 3, ""));
     let Some((vms, warnings)) = good(&chosen) else { return };
@@ -242,7 +263,7 @@ fn many_modules_are_fine_and_too_many_are_named() {
     let problem = Platform::read(&machine(&plain).unwrap()).err().unwrap();
     assert_eq!(
         problem.to_string(),
-        "E0108 boot modules: more than 32 entries. Mezzanine keeps account of 32 at most."
+        "E0108 /chosen: more than 32 entries. Mezzanine keeps account of 32 at most: a bundle holds 255 VMs."
     );
     let crowd: String =
         (0..129).map(|n| domain(&format!("d{n}"), 0, "").replace("0x10000>", "0x1000>")).collect();
