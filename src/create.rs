@@ -5,7 +5,7 @@
 mod firmware;
 
 use crate::addr::{Address, BLOCK_2M, GuestPhysAddr, GuestRange, HostPhysAddr, HostRange, PAGE_SIZE};
-use crate::config::VmConfig;
+use crate::config::{VmConfig, no_gicv3};
 use crate::fdt::guest::{GuestMachine, write};
 use crate::guest::{Layout, load};
 use crate::idregs::{IdRegs, View};
@@ -142,9 +142,7 @@ impl<'a, M: Machine> Maker<'a, M> {
         let begun = self.machine.now();
         let gic = config.gic.unwrap_or(self.host.vgic.version);
         let Some(interface) = self.host.vgic.interface(gic) else {
-            return Err(problem!("E0323", ("{} gic", config.place);
-                ("a GICv3, and this machine has a GICv2: its CPUs have no registers for it");
-                ("Use gic = 2, or a machine with a GICv3")));
+            return Err(no_gicv3(config));
         };
         let ram = self.memory_for(config)?;
         let layout = Layout::plan(config, ram.range())?;
@@ -233,7 +231,7 @@ impl<'a, M: Machine> Maker<'a, M> {
         ram.ok_or_else(|| {
             let ranges = self.free.memory().ranges();
             let most: u64 = ranges.iter().map(|range| range.align_in(BLOCK_2M).size()).sum();
-            problem!("E0320", ("vm.{} memory", config.name);
+            problem!("E0320", ("{} memory", config.place);
                 ("{} MiB are not free in blocks of 2 MiB", config.memory >> 20); ("Use at most {} MiB", most >> 20))
         })
     }
@@ -244,7 +242,7 @@ impl<'a, M: Machine> Maker<'a, M> {
         ram: &GuestRam,
         interface: Interface,
     ) -> Result<Stage2, Problem> {
-        let no_memory = |name: &str| problem!("E0321", ("vm.{name}"); ("no memory left for its translation tables"); ("Give the machine more RAM, or the VM less"));
+        let no_memory = || problem!("E0321", ("{}", config.place); ("no memory left for its translation tables"); ("Give the machine more RAM, or the VM less"));
         let geometry = Geometry {
             ipa_bits: IPA_BITS.min(self.host.pa_bits),
             pa_bits: self.host.pa_bits,
@@ -252,24 +250,22 @@ impl<'a, M: Machine> Maker<'a, M> {
         };
         // Every VM keeps its VMID for good so far, so a generation never ends: with all in use, that is it.
         let Some((assigned, _)) = self.vmids.assign(Assigned::NONE, &self.assigned) else {
-            return Err(problem!("E0325", ("vm.{}", config.name); ("no VMID is left"); ("Fewer VMs")));
+            return Err(problem!("E0325", ("{}", config.place); ("no VMID is left"); ("Fewer VMs")));
         };
         self.assigned.push(assigned);
         let vmid = assigned.vmid;
         let mut pages = self.free.tables();
-        let mut stage2 = Stage2::new(geometry, vmid, &mut pages).ok_or_else(|| no_memory(&config.name))?;
+        let mut stage2 = Stage2::new(geometry, vmid, &mut pages).ok_or_else(no_memory)?;
         for (at, chunk) in ram.chunks() {
-            let flush =
-                stage2.map(at, chunk, Rights::Ram, &mut pages).map_err(|_| no_memory(&config.name))?;
+            let flush = stage2.map(at, chunk, Rights::Ram, &mut pages).map_err(|_| no_memory())?;
             self.machine.flush(flush);
         }
         if let Interface::Gicv(page) = interface {
             // The first page alone: GICC_DIR, in the second, traps, as only the vGIC knows of interrupts that
             // are active and in no list register.
             let page = HostRange::between(page, HostPhysAddr::at(page.raw().wrapping_add(PAGE_SIZE)));
-            let flush = stage2
-                .map(map::GICC.start(), page, Rights::Device, &mut pages)
-                .map_err(|_| no_memory(&config.name))?;
+            let flush =
+                stage2.map(map::GICC.start(), page, Rights::Device, &mut pages).map_err(|_| no_memory())?;
             self.machine.flush(flush);
         }
         // An earlier owner of this VMID may have left translations behind; so may the firmware.
@@ -310,7 +306,7 @@ impl<'a, M: Machine> Maker<'a, M> {
             regions.push(Region::new("pl011", map::UART, None, uart.clone()));
         }
         let bus = Bus::new(regions).map_err(|region| {
-            problem!("E0322", ("vm.{}", config.name); ("device {} overlaps another", region.name); ("This is a bug in the guest's map"))
+            problem!("E0322", ("{}", config.place); ("device {} overlaps another", region.name); ("This is a bug in the guest's map"))
         })?;
         Ok((bus, uart))
     }
@@ -330,7 +326,7 @@ impl core::fmt::Display for Pieces<'_> {
 
 fn put(ram: &GuestRam, config: &VmConfig<'_>, at: GuestPhysAddr, bytes: &[u8]) -> Result<(), Problem> {
     ram.write(at, bytes).map_err(|_| {
-        problem!("E0324", ("vm.{} memory", config.name);
+        problem!("E0324", ("{} memory", config.place);
             ("{} bytes at {at} lie outside of it", bytes.len()); ("Give the VM more memory"))
     })
 }

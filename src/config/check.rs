@@ -110,12 +110,15 @@ fn size(vm: &VmConfig<'_>) -> Result<(), Problem> {
     Ok(())
 }
 
+/// A GICv3 that the machine has no way to give.
+pub(crate) fn no_gicv3(vm: &VmConfig<'_>) -> Problem {
+    problem!("E0323", ("{} gic", vm.place); ("a GICv3, and this machine has a GICv2: its CPUs have no registers for it");
+        ("Use gic = 2, or a machine with a GICv3"))
+}
+
 fn vcpus(vm: &VmConfig<'_>, host: Option<&HostFacts>) -> Result<(), Problem> {
     if vm.gic == Some(GicVersion::V3) && host.is_some_and(|host| host.gic == GicVersion::V2) {
-        return Err(
-            problem!("E0323", ("{} gic", vm.place); ("a GICv3, and this machine has a GICv2: its CPUs have no registers for it");
-            ("Use gic = 2, or a machine with a GICv3")),
-        );
+        return Err(no_gicv3(vm));
     }
     let gic = vm.gic.unwrap_or(host.map_or(GicVersion::V3, |h| h.gic));
     let most = gic.max_vcpus();

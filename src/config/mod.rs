@@ -17,6 +17,7 @@ mod static_memory;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use check::no_gicv3;
 pub use check::{MIN_MEMORY, check, check_all};
 pub use dom0less::modules as domain_modules;
 pub use findings::Findings;
@@ -105,7 +106,7 @@ pub struct MachineConfig<'a> {
     /// Its VMs, checked.
     pub vms: Vec<VmConfig<'a>>,
     /// Mezzanine's own options.
-    pub options: Options<'a>,
+    pub options: Options,
     /// What looks wrong but may be right.
     pub warnings: Vec<Problem>,
 }

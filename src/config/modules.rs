@@ -20,7 +20,7 @@ pub(super) fn read<'a>(
     platform: &Platform<'a>,
     blob_at: &dyn Fn(HostRange) -> Option<&'a [u8]>,
     host: &HostFacts,
-    options: &Options<'_>,
+    options: &Options,
     vms: &mut Vec<VmConfig<'a>>,
     found: &mut Findings,
 ) {
@@ -87,7 +87,7 @@ fn ramdisk<'a>(module: &Module<'a>, blob: &'a [u8], vms: &mut [VmConfig<'a>]) ->
 }
 
 /// Gives the VMs from number `first` on what the others leave.
-fn share(vms: &mut [VmConfig<'_>], first: usize, host: &HostFacts, options: &Options<'_>) {
+fn share(vms: &mut [VmConfig<'_>], first: usize, host: &HostFacts, options: &Options) {
     let most = if vms.len() == 1 { MAX_ALONE } else { host.gic.max_vcpus() };
     let vcpus = options.vcpus.unwrap_or(host.cpus.min(most).min(host.gic.max_vcpus()));
     vms.iter_mut().skip(first).for_each(|vm| vm.vcpus = vcpus);

@@ -3,20 +3,20 @@
 //! Read before there is a heap, since one of them says how much to print.
 
 use crate::problem;
-use crate::problem::{Hint, Problem};
+use crate::problem::{Hint, Problem, nearest};
 use log::LevelFilter;
 
-const KNOWN: &[&str] = &["loglevel", "console", "memory", "vcpus", "mezzanine.vgic", "trace-exits"];
+const KNOWN: &[&str] = &["loglevel", "memory", "vcpus", "mezzanine.vgic", "trace-exits"];
+/// What most options are that nobody knows here.
+const GUESTS: &str = "; a guest's options, such as console=, belong to its kernel's own command line";
 /// In the order of [`LevelFilter`].
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
 /// What `/chosen/bootargs` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options<'a> {
+pub struct Options {
     /// `loglevel=`: what is worth printing.
     pub loglevel: Option<LevelFilter>,
-    /// `console=`: path or alias of a serial line, in place of `stdout-path`.
-    pub console: Option<&'a str>,
     /// `memory=`: bytes of RAM for each VM that comes as a plain module.
     pub memory: Option<u64>,
     /// `vcpus=`: vCPUs for each VM that comes as a plain module.
@@ -27,19 +27,17 @@ pub struct Options<'a> {
     pub emulated_vgic: bool,
 }
 
-impl<'a> Options<'a> {
+impl Options {
     /// Reads words of the form `name=value` with blanks between them; the last of two that agree in name counts.
     ///
     /// # Errors
     /// E0215 for a name that nobody knows, E0216 for a value that makes no sense.
-    pub fn parse(text: &'a str) -> Result<Self, Problem> {
+    pub fn parse(text: &str) -> Result<Self, Problem> {
         let mut options = Self::default();
         for word in text.split_ascii_whitespace() {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
             match name {
                 "loglevel" => options.loglevel = Some(level(value)?),
-                "console" if !value.is_empty() => options.console = Some(value),
-                "console" => return Err(bad(name, value, "the path or alias of a serial line")),
                 "memory" => {
                     options.memory =
                         Some(parse_size(value).ok_or_else(|| bad(name, value, "a size such as 256M or 1G"))?);
@@ -58,8 +56,9 @@ impl<'a> Options<'a> {
                     };
                 }
                 _ => {
+                    let guests = if nearest(name, KNOWN).is_some() { "" } else { GUESTS };
                     return Err(problem!("E0215", ("/chosen bootargs"); ("option \"{name}\" is not known");
-                        ("{}", Hint { word: name, known: KNOWN })));
+                        ("{}{guests}", Hint { word: name, known: KNOWN })));
                 }
             }
         }
@@ -121,13 +120,11 @@ mod tests {
 
     #[test]
     fn options_are_read_or_refused_with_a_hint() {
-        let options = Options::parse(
-            " loglevel=debug memory=1G  vcpus=3 console=serial1 vcpus=4 mezzanine.vgic=emulated trace-exits",
-        )
-        .unwrap();
+        let options =
+            Options::parse(" loglevel=debug memory=1G  vcpus=3 vcpus=4 mezzanine.vgic=emulated trace-exits")
+                .unwrap();
         let expected = Options {
             loglevel: Some(LevelFilter::Debug),
-            console: Some("serial1"),
             memory: Some(1 << 30),
             vcpus: Some(4),
             trace_exits: true,
@@ -141,6 +138,11 @@ mod tests {
             "E0215 /chosen bootargs: option \"logleve\" is not known. Did you mean \"loglevel\"?"
         );
         assert_eq!(
+            text("console=ttyAMA0"),
+            "E0215 /chosen bootargs: option \"console\" is not known. Known are: loglevel, memory, vcpus, \
+             mezzanine.vgic, trace-exits; a guest's options, such as console=, belong to its kernel's own command line."
+        );
+        assert_eq!(
             text("loglevel=debgu"),
             "E0216 /chosen bootargs loglevel: \"debgu\". Did you mean \"debug\"?"
         );
@@ -149,7 +151,6 @@ mod tests {
             "memory",
             "vcpus=-1",
             "vcpus=70000",
-            "console=",
             "loglevel=",
             "mezzanine.vgic=soft",
             "trace-exits=1",
