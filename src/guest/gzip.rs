@@ -41,6 +41,11 @@ pub struct Gzip<'a> {
 }
 
 impl<'a> Gzip<'a> {
+    /// What messages call the file.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
     /// Reads the header; `place` is for messages.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ impl Kind {
 /// The first that fits is taken: what is special comes before what is general.
 const KINDS: &[Kind] = &[
     kind(56, b"ARM\x64", "an arm64 Linux Image", false),
+    kind(56, b"RSC\x05", "a RISC-V Linux Image", false),
     kind(36, b"\x18\x28\x6f\x01", "a 32-bit Arm zImage", false),
     kind(0x202, b"HdrS", "an x86 bzImage", false),
     kind(4, b"zimg", "a compressed EFI image (vmlinuz.efi with CONFIG_EFI_ZBOOT)", false),
@@ -112,6 +113,8 @@ mod tests {
         assert!(looks_like(&image).starts_with("an EFI"));
         image[56..60].copy_from_slice(b"ARM\x64");
         assert_eq!(looks_like(&image), "an arm64 Linux Image");
+        image[56..60].copy_from_slice(b"RSC\x05");
+        assert_eq!(looks_like(&image), "a RISC-V Linux Image");
         let mut bz = vec![0u8; 0x300];
         bz[0x202..0x206].copy_from_slice(b"HdrS");
         assert_eq!(looks_like(&bz), "an x86 bzImage");

@@ -133,7 +133,9 @@ impl<'a> Loader<'a> {
             Some(file) if is_gzip(file) => {
                 loader.gzip = Some(Gzip::open(file, &format!("{} kernel", vm.place))?);
             }
-            Some(file) if file.starts_with(MAGIC) => loader.elf = Some((Elf::read(file, &vm.place)?, 0)),
+            Some(file) if file.starts_with(MAGIC) => {
+                loader.elf = Some((Elf::read(file, &format!("{} kernel", vm.place))?, 0))
+            }
             Some(file) => loader.current.1 = file,
             None => {}
         }
@@ -165,7 +167,7 @@ impl<'a> Loader<'a> {
                 None => self.gzip = None,
                 Some(piece) if self.room.end().raw().wrapping_sub(at.raw()) < piece.len() as u64 => {
                     return Err(
-                        problem!("E0407", ("kernel"); ("it unpacks to more than {}", Bytes(self.room.size()));
+                        problem!("E0407", ("{}", gzip.place()); ("it unpacks to more than {}", Bytes(self.room.size()));
                         ("Its last four bytes state its length: the file is damaged")),
                     );
                 }
@@ -305,7 +307,8 @@ mod tests {
         let mut packed = pack(&kernel(150_000, 0x1000, 0), 0);
         let end = packed.len();
         packed[end - 4..].copy_from_slice(&[0; 4]);
-        assert_eq!(loaded(&vm(&packed, None), ram(8), 4096).unwrap_err().code, "E0407");
+        let problem = loaded(&vm(&packed, None), ram(8), 4096).unwrap_err();
+        assert_eq!((problem.code, problem.place.as_str()), ("E0407", "vm.alpha kernel"));
         packed.truncate(end / 2);
         let code = loaded(&vm(&packed, None), ram(8), 4096).unwrap_err().code;
         assert!(code == "E0404" || code == "E0407", "{code}");
