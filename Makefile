@@ -26,7 +26,7 @@ INITRD := target/guests/initrd.gz
 INITRD_FILES := $(shell find tests/linux/root -type f)
 BUILT := target/aarch64-unknown-none-softfloat/release/mezzanine
 
-.PHONY: help image mezz guests run test test-all check bench fuzz fuzz-short clean FORCE
+.PHONY: help image mezz guests kernels run test test-all check bench fuzz fuzz-short clean FORCE
 
 help:
 	@echo "Mezzanine, a type-1 hypervisor for 64-bit Arm."
@@ -35,15 +35,16 @@ help:
 	@echo "  make image      the hypervisor: target/mezzanine.img, and target/mezzanine.elf with its symbols"
 	@echo "  make mezz       the host tool: target/mezz"
 	@echo "  make guests     what guests are made of: target/guests/ (Debian kernel, initrd, micro guests)"
+	@echo "  make kernels    further Debian kernels that the tests boot: 6.12, cloud, real-time, 16 KiB pages; U-Boot (300 MB, once)"
 	@echo "  make test       all tests: the host's, micro guests and stock Debian in QEMU"
-	@echo "  make test-all   those and longer ones: more CPU models and memory sizes, many repeats (an hour)"
+	@echo "  make test-all   those and longer ones: every kernel on every CPU model, many repeats (an hour or two)"
 	@echo "  make check      format, lints as errors, the image's size, the documentation"
 	@echo "  make bench      instructions at EL2 per exit and for a whole boot, by a QEMU plugin"
 	@echo "  make fuzz-short every parser and device that takes foreign input, fuzzed for 5 minutes each; make fuzz: for an hour each"
 	@echo "  make clean      removes what was built; keeps what set-up fetched"
 	@echo
 	@echo "Each does the set-up that it needs first, once: Debian packages (as root or by sudo), the Rust target, the"
-	@echo "guest's kernel. docs/building.md says what that is, and how to do it by hand."
+	@echo "guests' kernels. docs/building.md says what that is, and how to do it by hand."
 
 # --- Set-up ---------------------------------------------------------------------------------------------------
 
@@ -68,6 +69,11 @@ $(KERNEL): | $(HOST)
 	@$(SETUP)/guest.sh
 target/guests/cache/busybox: | $(KERNEL)
 	@$(SETUP)/guest.sh
+
+# What cannot be had is noted there, and skipped by name in the tests; so there is no file to depend on.
+kernels: | $(HOST)
+	@$(SETUP)/kernels.sh
+	@$(SETUP)/u-boot.sh
 
 target/setup:
 	@mkdir -p $@
@@ -113,10 +119,10 @@ micro-guests: FORCE | $(RUST)
 run: image mezz guests $(QEMU)
 	@target/mezz run boards/$(BOARD)/demo.toml $(ARGS)
 
-test: image mezz guests $(QEMU)
+test: image mezz guests kernels $(QEMU)
 	@$(SETUP)/test.sh
 
-test-all: image mezz guests $(QEMU)
+test-all: image mezz guests kernels $(QEMU)
 	@MEZZ_LONG=1 $(SETUP)/test.sh
 
 check: $(LINT) image
@@ -138,5 +144,5 @@ target/bench/libexits.so: $(wildcard tests/bench/*.c tests/bench/*.h) | $(HOST)
 
 clean:
 	@find target -mindepth 1 -maxdepth 1 ! -name guests ! -name setup -exec rm -rf {} + 2>/dev/null || true
-	@rm -rf target/guests/micro tests/guests/target $(INITRD) $(KERNEL).gz
+	@rm -rf target/guests/micro target/guests/boots tests/guests/target $(INITRD) $(KERNEL).gz
 	@echo "== kept what set-up fetched; 'rm -rf target' drops that too"

@@ -2,6 +2,8 @@
 //!
 //! Everything that can fail does so here, before the VM is part of the world.
 
+mod firmware;
+
 use crate::addr::{Address, BLOCK_2M, GuestPhysAddr, GuestRange, HostPhysAddr, HostRange, PAGE_SIZE};
 use crate::config::VmConfig;
 use crate::fdt::guest::{GuestMachine, write};
@@ -134,7 +136,7 @@ impl<'a, M: Machine> Maker<'a, M> {
     /// Makes one VM.
     ///
     /// # Errors
-    /// E0320 to E0325, and what [`Layout::plan`] and [`load`] find wrong with its images.
+    /// E0320 to E0325, E0433, and what [`Layout::plan`] and [`load`] find wrong with its images.
     pub fn make(&mut self, config: &VmConfig<'_>) -> Result<Made, Problem> {
         let id = VmId(self.made);
         let begun = self.machine.now();
@@ -149,7 +151,8 @@ impl<'a, M: Machine> Maker<'a, M> {
         for (_, chunk) in ram.chunks() {
             self.machine.scrub(chunk);
         }
-        let stage2 = self.translation(config, &ram, interface)?;
+        let mut stage2 = self.translation(config, &ram, interface)?;
+        let rom = self.rom(config, &mut stage2)?;
         let mpidrs: Vec<u64> = (0..config.vcpus).map(|n| map::mpidr(n, gic)).collect();
         let seed = self.seed();
         let tree = write(&GuestMachine {
@@ -159,15 +162,15 @@ impl<'a, M: Machine> Maker<'a, M> {
             gic,
             initrd: layout.initrd,
             bootargs: &config.cmdline,
+            uart: !config.without_uart,
+            partial: config.partial(&mut Vec::new())?,
             seed,
             cpu_compatible: "arm,armv8",
         });
         put(&ram, config, layout.tree.start(), &tree)?;
         load(config, &layout, &mut |at, bytes| put(&ram, config, at, bytes))?;
-        for written in [Some(GuestRange::between(ram.range().start(), layout.kernel.end())), layout.initrd]
-            .into_iter()
-            .flatten()
-        {
+        let written = GuestRange::new(layout.tree.start(), tree.len() as u64);
+        for written in [written, layout.kernel, layout.initrd].into_iter().flatten() {
             if let Ok(pieces) = ram.host_ranges(written) {
                 pieces.for_each(|piece| self.machine.publish(piece));
             }
@@ -194,15 +197,18 @@ impl<'a, M: Machine> Maker<'a, M> {
             config.vcpus,
             ram.range().size() >> 20,
             ram.range(),
-            config.kernel.len(),
+            config.kernel.map_or(0, <[u8]>::len),
             stage2.pages() * 4,
             (self.machine.now().0 - begun.0) * 1_000_000 / self.machine.frequency()
         );
+        if !config.static_memory.is_empty() {
+            log::info!("vm {}: its RAM is{}", config.name, Pieces(&config.static_memory));
+        }
         self.made += 1;
         let start = Start { entry: layout.entry.raw(), x0: layout.tree.start().raw() };
         let name = config.name.clone();
         Ok(Made {
-            vm: Arc::new(Vm::new(Parts { id, name, ram, stage2, bus, uart, vgic, ids, vcpus })),
+            vm: Arc::new(Vm::new(Parts { id, name, ram, rom, stage2, bus, uart, vgic, ids, vcpus })),
             start,
         })
     }
@@ -220,7 +226,11 @@ impl<'a, M: Machine> Maker<'a, M> {
     /// The VM's RAM: in one piece where there is one, else in as few as there are, for the largest blocks of
     /// Stage 2.
     fn memory_for(&mut self, config: &VmConfig<'_>) -> Result<GuestRam, Problem> {
-        self.free.guest_ram(map::RAM_BASE, config.memory).ok_or_else(|| {
+        let ram = match config.static_memory.as_slice() {
+            [] => self.free.guest_ram(map::RAM_BASE, config.memory),
+            chosen => self.free.kept_guest_ram(map::RAM_BASE, chosen),
+        };
+        ram.ok_or_else(|| {
             let ranges = self.free.memory().ranges();
             let most: u64 = ranges.iter().map(|range| range.align_in(BLOCK_2M).size()).sum();
             problem!("E0320", ("vm.{} memory", config.name);
@@ -292,11 +302,13 @@ impl<'a, M: Machine> Maker<'a, M> {
         let clock = Pl031::new(self.machine.frequency(), self.host.wall_clock, self.host.boot);
         let slots = GuestRange::new(map::VIRTIO_BASE, map::VIRTIO_STRIDE * u64::from(map::VIRTIO_COUNT))
             .unwrap_or_default();
-        let regions = alloc::vec![
-            Region::new("pl011", map::UART, None, uart.clone()),
+        let mut regions = alloc::vec![
             Region::new("pl031", map::RTC, Some(map::RTC_SPI), Arc::new(Mutex::new(clock))).timed(),
             Region::new("virtio-mmio", slots, None, Arc::new(Mutex::new(EmptySlots))),
         ];
+        if !config.without_uart {
+            regions.push(Region::new("pl011", map::UART, None, uart.clone()));
+        }
         let bus = Bus::new(regions).map_err(|region| {
             problem!("E0322", ("vm.{}", config.name); ("device {} overlaps another", region.name); ("This is a bug in the guest's map"))
         })?;
@@ -306,6 +318,15 @@ impl<'a, M: Machine> Maker<'a, M> {
 
 /// Bits of a guest-physical address, where the CPU has as many: a root of two tables at level 1.
 const IPA_BITS: u8 = 40;
+
+/// Ranges of host memory, each with a blank before it.
+struct Pieces<'r>(&'r [HostRange]);
+
+impl core::fmt::Display for Pieces<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.iter().try_for_each(|piece| write!(f, " {piece}"))
+    }
+}
 
 fn put(ram: &GuestRam, config: &VmConfig<'_>, at: GuestPhysAddr, bytes: &[u8]) -> Result<(), Problem> {
     ram.write(at, bytes).map_err(|_| {

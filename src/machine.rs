@@ -118,6 +118,12 @@ pub trait Machine {
     /// The console's interrupt.
     fn console_irq(&self) -> Option<IntId>;
 
+    /// Whether the interrupt controller has to be touched now and then, as it forgets levels: QEMU's GICv2 does not
+    /// look again at a physical line that a guest's end of interrupt deactivated, until something else happens.
+    fn forgets_levels(&self) -> bool {
+        false
+    }
+
     /// 64 random bits, or `None` where the machine has no source of entropy.
     fn random(&mut self) -> Option<u64>;
 

@@ -32,7 +32,7 @@ mod image {
     use mezzanine::problem;
     use mezzanine::problem::Problem;
     use mezzanine::ram::FreeRam;
-    use mezzanine::run::{CpuLoop, World};
+    use mezzanine::run::{Counts, CpuLoop, World};
     use mezzanine::vcpu::CpuId;
     use spin::Mutex;
 
@@ -169,7 +169,7 @@ mod image {
         let vgic = cpu.vgic_host(platform, options.emulated_vgic);
         log::info!("gic: {}", GicWords(&vgic));
         // 5. Memory: what is left of it.
-        let mut memory = free_memory(tree, platform);
+        let mut memory = free_memory(tree, platform, &config::domain_modules(platform)?);
         log::info!("memory: {} MiB free for guests", memory.free() >> 20);
         // 6. The guests that we were given.
         let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1) as u16;
@@ -177,7 +177,8 @@ mod image {
         let machine_config = config::read(platform, &|range| module_bytes(platform, tree, range), &facts)?;
         machine_config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         log::info!("config: {} VM(s)", machine_config.vms.len());
-        // 7. Room for what each VM keeps at EL2.
+        // 7. Room for what each VM keeps at EL2, once the RAM that was chosen for VMs is out of the way.
+        config::set_aside(&machine_config.vms, &mut memory)?;
         let heap = grow_heap(&mut memory, &machine_config.vms)?;
         // 8. Each VM: memory, tables, devices, kernel.
         let host = host(vgic, platform);
@@ -198,9 +199,13 @@ mod image {
         // 10. Guests, until the last has stopped.
         GUESTS_RUN.store(true, Ordering::Relaxed);
         let mut cpu_loop = CpuLoop::new(cpu, &world, CpuId(0));
+        if options.trace_exits {
+            cpu_loop.count_exits();
+        }
         cpu_loop.run();
         GUESTS_RUN.store(false, Ordering::Relaxed);
-        finish(cpu_loop.into_machine(), &world)
+        let counts = cpu_loop.take_counts();
+        finish(cpu_loop.into_machine(), &world, counts)
     }
 
     /// What there is for guests' interrupt controllers, in words.
@@ -278,10 +283,13 @@ mod image {
     }
 
     /// RAM less what is taken: by the firmware, the image, the tree and the modules.
-    fn free_memory(tree: &'static [u8], platform: &Platform<'_>) -> Memory {
+    fn free_memory(tree: &'static [u8], platform: &Platform<'_>, modules: &[HostRange]) -> Memory {
         let mut memory = Memory::new();
         for piece in platform.usable(&[arch::image(), tree_range(tree)]) {
             memory.add(piece);
+        }
+        for module in modules {
+            memory.reserve(module.align_out(PAGE_SIZE));
         }
         memory
     }
@@ -328,8 +336,11 @@ mod image {
     }
 
     /// Everything has stopped: what is left goes out, then the machine off.
-    fn finish(mut cpu: arch::Cpu, world: &World) -> ! {
+    fn finish(mut cpu: arch::Cpu, world: &World, counts: Option<Counts>) -> ! {
         console::flush(&mut cpu, world.vms());
+        if let Some(counts) = counts {
+            counts.report(world.vms());
+        }
         match world.failed() {
             None => log::info!("halt: ok"),
             Some((vm, reason)) => log::error!("halt: failed: vm {}: {}", vm.name, reason.as_str()),

@@ -27,6 +27,10 @@ impl GicVersion {
 /// The most vCPUs of any VM.
 pub const MAX_VCPUS: u16 = 64;
 
+/// First bank of flash: the ROM that a VM with firmware starts from, at address 0.
+pub const FLASH0: GuestRange = GuestRange::at(0, 64 << 20);
+/// Second bank, where firmware for `virt` keeps its variables: erased, for good.
+pub const FLASH1: GuestRange = GuestRange::at(64 << 20, 64 << 20);
 /// Distributor, for either GIC.
 pub const GICD: GuestRange = GuestRange::at(0x0800_0000, 0x1_0000);
 /// CPU interface of GICv2.
@@ -100,7 +104,7 @@ mod tests {
 
     #[test]
     fn nothing_overlaps() {
-        let mut all = vec![GICD, GICC, gicr(MAX_VCPUS), UART, RTC, PL061, PV_TIME];
+        let mut all = vec![FLASH0, FLASH1, GICD, GICC, gicr(MAX_VCPUS), UART, RTC, PL061, PV_TIME];
         all.extend((0..VIRTIO_COUNT).filter_map(virtio));
         all.push(GuestRange::new(RAM_BASE, 1 << 30).unwrap());
         for (i, a) in all.iter().enumerate() {

@@ -5,7 +5,7 @@
 //! Locks, in this order and never across `enter`: device, vGIC, slot, run queue.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use crate::addr::GuestPhysAddr;
+use crate::addr::{Address, GuestPhysAddr};
 use crate::idregs::IdRegs;
 use crate::machine::ppi;
 use crate::ram::GuestRam;
@@ -106,6 +106,8 @@ pub struct Parts {
     pub name: String,
     /// Its memory.
     pub ram: GuestRam,
+    /// The memory that its firmware's ROM is made of.
+    pub rom: Option<GuestRam>,
     /// Its Stage 2, with the memory mapped.
     pub stage2: Stage2,
     /// Its devices apart from the interrupt controller.
@@ -128,12 +130,16 @@ pub struct Vm {
     pub name: String,
     /// Its memory.
     pub ram: GuestRam,
+    /// The memory that its firmware's ROM is made of, which nobody touches any more.
+    pub rom: Option<GuestRam>,
     /// Its Stage 2: one writer at a time.
     pub stage2: Mutex<Stage2>,
     /// Its devices apart from the interrupt controller.
     pub bus: Bus,
     /// Its serial port, which the run loop reaches by a way of its own; the bus knows it for reports.
     pub uart: Arc<Mutex<Pl011>>,
+    /// It has no serial port: what is behind `uart` is nobody's, and not on the bus.
+    pub without_uart: bool,
     /// The serial port's interrupt.
     pub uart_line: Line,
     /// Its interrupt controller.
@@ -164,7 +170,9 @@ impl Vm {
             id: parts.id,
             name: parts.name,
             ram: parts.ram,
+            rom: parts.rom,
             stage2: Mutex::new(parts.stage2),
+            without_uart: parts.bus.find(crate::map::UART.start()).is_none(),
             bus: parts.bus,
             uart: parts.uart,
             uart_line: Line::new(crate::map::UART_SPI),
@@ -258,7 +266,6 @@ impl Vm {
 
     /// The device nearest to an address, for reports.
     pub fn nearest(&self, ipa: GuestPhysAddr) -> Option<&Region> {
-        use crate::addr::Address;
         self.bus.regions().iter().min_by_key(|region| {
             let (start, end, at) = (region.range.start().raw(), region.range.end().raw(), ipa.raw());
             if at < start { start.wrapping_sub(at) } else { at.saturating_sub(end) }

@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+#[path = "mezz/check.rs"]
+mod check;
 #[path = "mezz/config.rs"]
 mod config;
 #[path = "mezz/documents.rs"]
@@ -18,6 +20,8 @@ mod files;
 mod machine;
 #[path = "mezz/real.rs"]
 mod real;
+#[path = "mezz/show.rs"]
+mod show;
 #[path = "mezz/symbolize.rs"]
 mod symbolize;
 #[path = "mezz/terminal.rs"]

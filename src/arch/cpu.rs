@@ -257,6 +257,10 @@ impl Machine for Cpu {
         self.console_irq
     }
 
+    fn forgets_levels(&self) -> bool {
+        self.gic.forgets_levels()
+    }
+
     fn random(&mut self) -> Option<u64> {
         self.entropy.next_u64()
     }

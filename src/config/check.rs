@@ -1,6 +1,9 @@
 //! What has to be true of VMs before any of them starts.
+//!
+//! [`check_all`] finds all that is wrong, for people who can put it right in one go; EL2 asks [`check`], which
+//! stops at the first.
 
-use super::{Bytes, HostFacts, VmConfig};
+use super::{Bytes, Findings, HostFacts, VmConfig, cmdline, static_memory};
 use crate::addr::{GuestRange, PAGE_SIZE};
 use crate::guest::{Layout, image};
 use crate::map::{GicVersion, RAM_BASE};
@@ -11,39 +14,64 @@ use alloc::vec::Vec;
 /// The least RAM of a VM: the tree, 2 MiB below the kernel, and something to run in.
 pub const MIN_MEMORY: u64 = 4 << 20;
 
-/// Bytes of the longest command line that arm64 Linux takes, less its NUL (COMMAND_LINE_SIZE).
-const MAX_CMDLINE: usize = 2047;
 /// A VM's name is the name of a node, which has 31 characters at most (Devicetree Specification 2.2.1).
 const MAX_NAME: usize = 31;
+/// RAM for a look at a kernel whose VM has no sensible size: nothing fails to fit.
+const PLENTY: u64 = 64 << 30;
 
 /// Checks VMs against each other and, where it is known, against the machine; returns warnings.
 ///
 /// # Errors
 /// E0201 no VM, E03xx about a VM, E04xx about its files: the first that is found.
 pub fn check(vms: &[VmConfig<'_>], host: Option<&HostFacts>) -> Result<Vec<Problem>, Problem> {
-    if vms.is_empty() {
-        return Err(problem!("E0201", ("machine"); ("no VM to run");
+    let mut found = Findings::default();
+    check_all(vms, host, &mut found);
+    found.settle()
+}
+
+/// The same, with everything that is wrong, in the order of the VMs.
+pub fn check_all(vms: &[VmConfig<'_>], host: Option<&HostFacts>, found: &mut Findings) {
+    judge(vms, host, true, found);
+}
+
+/// The same without a look into their files, for whoever has none of them.
+pub(super) fn outside(vms: &[VmConfig<'_>], host: Option<&HostFacts>, found: &mut Findings) {
+    judge(vms, host, false, found);
+}
+
+fn judge(vms: &[VmConfig<'_>], host: Option<&HostFacts>, files: bool, found: &mut Findings) {
+    // What could not be read is not counted either: one mistake, one report.
+    if vms.is_empty() && found.errors.is_empty() {
+        found.error(problem!("E0201", ("machine"); ("no VM to run");
             ("Give a bundle as the initrd (mezz pack CONFIG.toml -o BUNDLE), or kernels as boot modules")));
     }
-    let mut warnings = Vec::new();
+    static_memory::check(vms, found);
     let mut left = host.map_or(u64::MAX, |h| h.memory);
     for (n, vm) in vms.iter().enumerate() {
-        name(vm, vms.get(..n).unwrap_or_default())?;
-        size(vm, host)?;
-        if vm.memory > left {
+        found.take(name(vm, vms.get(..n).unwrap_or_default()));
+        let sized = found.take(size(vm)).is_some();
+        found.take(vcpus(vm, host));
+        let needed = vm.host_bytes();
+        if needed > left {
             let total = host.map_or(0, |h| h.memory);
-            return Err(problem!("E0305", ("{} memory", vm.place);
-                ("{}, with {} of the machine's {} left for it", Bytes(vm.memory), Bytes(left), Bytes(total));
+            let rom = if vm.firmware.is_some() { " with its firmware" } else { "" };
+            found.error(problem!("E0305", ("{} memory", vm.place);
+                ("{}{rom}, with {} of the machine's {} left for it", Bytes(needed), Bytes(left), Bytes(total));
                 ("Give all VMs together at most {}", Bytes(total & !(PAGE_SIZE - 1)))));
+        } else {
+            left = left.saturating_sub(needed);
         }
-        left = left.saturating_sub(vm.memory);
-        cmdline(vm)?;
-        initrd(vm, &mut warnings)?;
-        if let Some(ram) = GuestRange::new(RAM_BASE, vm.memory) {
-            Layout::plan(vm, ram)?;
+        cmdline::check(vm, found);
+        if !files {
+            continue;
+        }
+        initrd(vm, found);
+        partial(vm, found);
+        // With a senseless size, the kernel is looked at all the same.
+        if let Some(ram) = GuestRange::new(RAM_BASE, if sized { vm.memory } else { PLENTY }) {
+            found.take(Layout::plan(vm, ram));
         }
     }
-    Ok(warnings)
 }
 
 /// Whether a VM may be called so.
@@ -66,7 +94,7 @@ fn name(vm: &VmConfig<'_>, before: &[VmConfig<'_>]) -> Result<(), Problem> {
     Ok(())
 }
 
-fn size(vm: &VmConfig<'_>, host: Option<&HostFacts>) -> Result<(), Problem> {
+fn size(vm: &VmConfig<'_>) -> Result<(), Problem> {
     if !vm.memory.is_multiple_of(PAGE_SIZE) {
         return Err(problem!("E0303", ("{} memory", vm.place); ("{}", Bytes(vm.memory));
             ("Use a multiple of 4K, such as {}", Bytes(vm.memory.max(MIN_MEMORY) & !(PAGE_SIZE - 1)))));
@@ -74,6 +102,16 @@ fn size(vm: &VmConfig<'_>, host: Option<&HostFacts>) -> Result<(), Problem> {
     if vm.memory < MIN_MEMORY {
         return Err(problem!("E0304", ("{} memory", vm.place); ("{} is too little", Bytes(vm.memory));
             ("Use at least {}; Linux wants 64M", Bytes(MIN_MEMORY))));
+    }
+    Ok(())
+}
+
+fn vcpus(vm: &VmConfig<'_>, host: Option<&HostFacts>) -> Result<(), Problem> {
+    if vm.gic == Some(GicVersion::V3) && host.is_some_and(|host| host.gic == GicVersion::V2) {
+        return Err(
+            problem!("E0323", ("{} gic", vm.place); ("a GICv3, and this machine has a GICv2: its CPUs have no registers for it");
+            ("Use gic = 2, or a machine with a GICv3")),
+        );
     }
     let gic = vm.gic.unwrap_or(host.map_or(GicVersion::V3, |h| h.gic));
     let most = gic.max_vcpus();
@@ -84,30 +122,21 @@ fn size(vm: &VmConfig<'_>, host: Option<&HostFacts>) -> Result<(), Problem> {
     Ok(())
 }
 
-fn cmdline(vm: &VmConfig<'_>) -> Result<(), Problem> {
-    if vm.cmdline.len() > MAX_CMDLINE {
-        return Err(problem!("E0307", ("{} cmdline", vm.place); ("{} bytes long", vm.cmdline.len());
-            ("Linux takes {MAX_CMDLINE} at most")));
-    }
-    if let Some(c) = vm.cmdline.chars().find(|c| c.is_control() && *c != '\t') {
-        return Err(
-            problem!("E0307", ("{} cmdline", vm.place); ("has the control character {:#04x}", c as u32);
-            ("A command line is one line of text")),
-        );
-    }
-    Ok(())
+fn partial(vm: &VmConfig<'_>, found: &mut Findings) {
+    let mut warnings = Vec::new();
+    found.take(vm.partial(&mut warnings));
+    warnings.into_iter().for_each(|warning| found.warning(warning));
 }
 
-fn initrd(vm: &VmConfig<'_>, warnings: &mut Vec<Problem>) -> Result<(), Problem> {
-    let Some(initrd) = vm.initrd else { return Ok(()) };
+fn initrd(vm: &VmConfig<'_>, found: &mut Findings) {
+    let Some(initrd) = vm.initrd else { return };
     if image::is_blank(initrd) {
-        return Err(problem!("E0406", ("{} initrd", vm.place); ("{}", image::looks_like(initrd));
+        found.error(problem!("E0406", ("{} initrd", vm.place); ("{}", image::looks_like(initrd));
             ("Give a cpio archive, plain or compressed, or leave it out")));
+    } else if !image::is_initrd(initrd) {
+        found.warning(
+            problem!("E0409", ("{} initrd", vm.place); ("looks like {}", image::looks_like(initrd));
+            ("Linux takes a newc cpio archive, plain or compressed")),
+        );
     }
-    if !image::is_initrd(initrd) {
-        warnings
-            .push(problem!("E0409", ("{} initrd", vm.place); ("looks like {}", image::looks_like(initrd));
-            ("Linux takes a newc cpio archive, plain or compressed")));
-    }
-    Ok(())
 }

@@ -5,17 +5,29 @@
 
 pub mod bundle;
 mod check;
+mod cmdline;
+mod dom0less;
+mod domain;
+mod findings;
+mod foreign;
 mod modules;
+mod node;
 mod options;
+mod static_memory;
 #[cfg(test)]
 mod tests;
 
-pub use check::{MIN_MEMORY, check};
+pub use check::{MIN_MEMORY, check, check_all};
+pub use dom0less::modules as domain_modules;
+pub use findings::Findings;
 pub use options::{Options, parse_size};
+pub use static_memory::set_aside;
 
-use crate::addr::HostRange;
-use crate::fdt::Platform;
+use crate::addr::{HostRange, PAGE_SIZE};
+use crate::fdt::{self, CpuStatus, Gic, Partial, Platform};
+use crate::guest::rom;
 use crate::map::GicVersion;
+use crate::memory::Memory;
 use crate::problem;
 use crate::problem::Problem;
 use alloc::format;
@@ -28,8 +40,8 @@ use core::fmt;
 pub struct VmConfig<'a> {
     /// Its name: 1 to 31 of `A-Za-z0-9_-`.
     pub name: String,
-    /// The kernel's file.
-    pub kernel: &'a [u8],
+    /// The kernel's file: needed unless there is firmware.
+    pub kernel: Option<&'a [u8]>,
     /// The initrd's file.
     pub initrd: Option<&'a [u8]>,
     /// The kernel's command line.
@@ -57,17 +69,31 @@ impl VmConfig<'_> {
     pub fn named(name: &str) -> Self {
         Self { name: name.into(), place: format!("vm.{name}"), ..Self::default() }
     }
+
+    /// Its partial tree, checked, with warnings of what in it is not for the guest.
+    ///
+    /// # Errors
+    /// E0240 to E0250.
+    pub fn partial(&self, warnings: &mut Vec<Problem>) -> Result<Option<Partial<'_>>, Problem> {
+        let read = |blob| Partial::read(blob, &format!("{} partial tree", self.place), warnings);
+        self.partial_tree.map(read).transpose()
+    }
+
+    /// Bytes of the machine's RAM that it takes: its own RAM, and its firmware's ROM.
+    pub fn host_bytes(&self) -> u64 {
+        self.memory.saturating_add(self.firmware.map_or(0, rom::host_bytes))
+    }
 }
 
 impl fmt::Debug for VmConfig<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let initrd = self.initrd.map_or(0, <[u8]>::len);
+        let (kernel, initrd) = (self.kernel.map_or(0, <[u8]>::len), self.initrd.map_or(0, <[u8]>::len));
         write!(
             f,
-            "{} ({}: kernel {} bytes, initrd {initrd} bytes, ",
+            "{} ({}: firmware {} bytes, kernel {kernel} bytes, initrd {initrd} bytes, ",
             self.name,
             self.place,
-            self.kernel.len()
+            self.firmware.map_or(0, <[u8]>::len)
         )?;
         write!(f, "{}, {} vCPUs, GIC {:?}, {:?})", Bytes(self.memory), self.vcpus, self.gic, self.cmdline)
     }
@@ -95,7 +121,8 @@ pub struct HostFacts {
     pub gic: GicVersion,
 }
 
-/// Reads and checks everything that was handed over at boot: the bundle in the initrd, then plain modules.
+/// Reads and checks everything that was handed over at boot: the bundle in the initrd, Xen's dom0less nodes, then
+/// plain modules.
 ///
 /// `blob_at` makes a range of host memory readable, or says that it is not all RAM.
 ///
@@ -106,19 +133,70 @@ pub fn read<'a>(
     blob_at: &dyn Fn(HostRange) -> Option<&'a [u8]>,
     host: &HostFacts,
 ) -> Result<MachineConfig<'a>, Problem> {
+    let mut found = Findings::default();
     let options = Options::parse(platform.bootargs)?;
-    if let Some(name) = platform.domain {
-        return Err(problem!("E0213", ("/chosen/{name}"); ("Xen's dom0less nodes are not read yet");
-            ("Put the VMs into a bundle: mezz pack CONFIG.toml -o BUNDLE")));
-    }
     let mut vms = Vec::new();
     if let Some(range) = platform.initrd {
         let bytes = blob_at(range).ok_or_else(|| out_of_ram("/chosen linux,initrd-start", range))?;
-        vms = bundle::read(bytes)?;
+        vms = bundle::read_all(bytes, &mut found);
     }
-    modules::read(platform, blob_at, host, &options, &mut vms)?;
-    let warnings = check(&vms, Some(host))?;
+    dom0less::read(platform, &mut |range| blob_at(range), &mut vms, &mut found);
+    modules::read(platform, blob_at, host, &options, &mut vms, &mut found);
+    check_all(&vms, Some(host), &mut found);
+    let warnings = found.settle()?;
     Ok(MachineConfig { vms, options, warnings })
+}
+
+/// Checks a whole machine's tree as [`read`] would, without the memory that it speaks of: the files of its VMs are
+/// unknown, and so is what is in a bundle. Returns warnings.
+///
+/// Without `host`, what the machine has to give is taken from the tree; Mezzanine's own needs still come off that.
+///
+/// # Errors
+/// E01xx about the tree, E02xx about the ways in, E03xx about a VM.
+pub fn check_tree(bytes: &[u8], host: Option<&HostFacts>) -> Result<Vec<Problem>, Problem> {
+    let mut found = Findings::default();
+    check_tree_all(bytes, host, &mut found);
+    found.settle()
+}
+
+/// The same, with everything that is wrong; what the machine has to give, and how many VMs it has outside of a bundle.
+pub fn check_tree_all(
+    bytes: &[u8],
+    host: Option<&HostFacts>,
+    found: &mut Findings,
+) -> Option<(HostFacts, usize)> {
+    let mut tree = bytes.to_vec();
+    fdt::squeeze(&mut tree);
+    let platform = found.take(Platform::read(&tree))?;
+    fdt::contradictions(&platform, &mut |problem| found.error(problem));
+    let options = found.take(Options::parse(platform.bootargs)).unwrap_or_default();
+    let mut blobs = Vec::new();
+    let mut vms = Vec::new();
+    let in_ram = |range: HostRange| platform.ram.iter().any(|bank| bank.encloses(&range)).then_some(&[][..]);
+    let mut blob_at = |range: HostRange| {
+        blobs.push(range);
+        in_ram(range)
+    };
+    dom0less::read(&platform, &mut blob_at, &mut vms, found);
+    let host = host.copied().unwrap_or_else(|| HostFacts::of(&platform, &blobs));
+    modules::read(&platform, &in_ram, &host, &options, &mut vms, found);
+    if !vms.is_empty() || platform.initrd.is_none() {
+        check::outside(&vms, Some(&host), found);
+    }
+    Some((host, vms.len()))
+}
+
+impl HostFacts {
+    /// What a machine has to give by its tree, less `taken`.
+    fn of(platform: &Platform<'_>, taken: &[HostRange]) -> Self {
+        let mut memory = Memory::new();
+        platform.usable(&[]).iter().for_each(|piece| memory.add(*piece));
+        taken.iter().for_each(|range| memory.reserve(range.align_out(PAGE_SIZE)));
+        let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1);
+        let gic = if matches!(platform.gic, Gic::V2 { .. }) { GicVersion::V2 } else { GicVersion::V3 };
+        Self { cpus: cpus as u16, memory: memory.free(), gic }
+    }
 }
 
 fn out_of_ram(place: &str, range: HostRange) -> Problem {

@@ -3,7 +3,7 @@
 //! They say nothing of sizes: one VM gets what there is, several share it evenly, unless `memory=` and
 //! `vcpus=` say otherwise.
 
-use super::{HostFacts, Options, VmConfig, out_of_ram};
+use super::{Findings, HostFacts, Options, VmConfig, out_of_ram};
 use crate::addr::{BLOCK_2M, HostRange};
 use crate::fdt::{Module, ModuleKind, Platform, sort_by_start};
 use crate::problem;
@@ -21,31 +21,52 @@ pub(super) fn read<'a>(
     host: &HostFacts,
     options: &Options<'_>,
     vms: &mut Vec<VmConfig<'a>>,
-) -> Result<(), Problem> {
+    found: &mut Findings,
+) {
     // QEMU lists them in no useful order; the address is what a person can choose.
     let mut modules = platform.modules.clone();
     sort_by_start(&mut modules, |module| &module.range);
     let others = vms.len();
+    apart(&modules, platform.initrd, found);
     for module in &modules {
         let place = format!("/chosen/{}", module.name);
-        let blob = blob_at(module.range).ok_or_else(|| out_of_ram(&place, module.range))?;
+        let Some(blob) = blob_at(module.range) else {
+            found.error(out_of_ram(&place, module.range));
+            continue;
+        };
         match module.kind {
             ModuleKind::Kernel => vms.push(VmConfig {
                 name: format!("vm{}", vms.len()),
-                kernel: blob,
+                kernel: Some(blob),
                 cmdline: module.bootargs.into(),
                 place,
                 ..VmConfig::default()
             }),
-            ModuleKind::Ramdisk => ramdisk(module, blob, vms.get_mut(others..).unwrap_or_default())?,
+            ModuleKind::Ramdisk => {
+                found.take(ramdisk(module, blob, vms.get_mut(others..).unwrap_or_default()));
+            }
             ModuleKind::Other => {
-                return Err(problem!("E0214", ("{place} compatible"); ("a module of no known kind");
+                found.error(problem!("E0214", ("{place} compatible"); ("a module of no known kind");
                     ("\"multiboot,kernel\" and \"multiboot,ramdisk\" are known")));
             }
         }
     }
     share(vms, others, host, options);
-    Ok(())
+}
+
+/// Checks that none lies in another, or in the bundle: E0223. They are in the order of their addresses.
+fn apart(modules: &[Module<'_>], bundle: Option<HostRange>, found: &mut Findings) {
+    let mut before: Option<&Module<'_>> = None;
+    for module in modules {
+        let range = module.range;
+        let other =
+            before.filter(|other| other.range.overlaps(&range)).map(|other| (other.range, other.name));
+        let bundle = bundle.filter(|bundle| bundle.overlaps(&range)).map(|bundle| (bundle, "the initrd"));
+        for (other, whose) in other.into_iter().chain(bundle) {
+            found.error(problem!("E0223", ("/chosen/{} reg", module.name); ("{range} overlaps {other}, {whose}"); ("Load them apart")));
+        }
+        before = before.filter(|other| other.range.end() >= range.end()).or(Some(module));
+    }
 }
 
 fn ramdisk<'a>(module: &Module<'a>, blob: &'a [u8], vms: &mut [VmConfig<'a>]) -> Result<(), Problem> {
@@ -68,7 +89,7 @@ fn ramdisk<'a>(module: &Module<'a>, blob: &'a [u8], vms: &mut [VmConfig<'a>]) ->
 fn share(vms: &mut [VmConfig<'_>], first: usize, host: &HostFacts, options: &Options<'_>) {
     let alone = vms.len() == 1;
     let (others, ours) = vms.split_at_mut(first);
-    let taken = others.iter().fold(0u64, |sum, vm| sum.saturating_add(vm.memory));
+    let taken = others.iter().fold(0u64, |sum, vm| sum.saturating_add(vm.host_bytes()));
     let memory =
         host.memory.saturating_sub(taken).checked_div(ours.len() as u64).unwrap_or(0) & !(BLOCK_2M - 1);
     let most = if alone { MAX_ALONE } else { host.gic.max_vcpus() };

@@ -6,7 +6,7 @@ use crate::problem;
 use crate::problem::{Hint, Problem};
 use log::LevelFilter;
 
-const KNOWN: &[&str] = &["loglevel", "console", "memory", "vcpus", "mezzanine.vgic"];
+const KNOWN: &[&str] = &["loglevel", "console", "memory", "vcpus", "mezzanine.vgic", "trace-exits"];
 /// In the order of [`LevelFilter`].
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
@@ -21,6 +21,8 @@ pub struct Options<'a> {
     pub memory: Option<u64>,
     /// `vcpus=`: vCPUs for each VM that comes as a plain module.
     pub vcpus: Option<u16>,
+    /// `trace-exits`: count exits by reason, and tell at the end.
+    pub trace_exits: bool,
     /// `mezzanine.vgic=emulated`: guests' CPU interfaces are emulated, whatever the GIC has for them.
     pub emulated_vgic: bool,
 }
@@ -46,6 +48,8 @@ impl<'a> Options<'a> {
                     options.vcpus =
                         Some(value.parse().map_err(|_| bad(name, value, "a number of vCPUs, such as 2"))?);
                 }
+                "trace-exits" if value.is_empty() => options.trace_exits = true,
+                "trace-exits" => return Err(bad(name, value, "it without a value")),
                 "mezzanine.vgic" => {
                     options.emulated_vgic = match value {
                         "emulated" => true,
@@ -118,7 +122,7 @@ mod tests {
     #[test]
     fn options_are_read_or_refused_with_a_hint() {
         let options = Options::parse(
-            " loglevel=debug memory=1G  vcpus=3 console=serial1 vcpus=4 mezzanine.vgic=emulated",
+            " loglevel=debug memory=1G  vcpus=3 console=serial1 vcpus=4 mezzanine.vgic=emulated trace-exits",
         )
         .unwrap();
         let expected = Options {
@@ -126,6 +130,7 @@ mod tests {
             console: Some("serial1"),
             memory: Some(1 << 30),
             vcpus: Some(4),
+            trace_exits: true,
             emulated_vgic: true,
         };
         assert_eq!(options, expected);
@@ -147,6 +152,7 @@ mod tests {
             "console=",
             "loglevel=",
             "mezzanine.vgic=soft",
+            "trace-exits=1",
         ] {
             assert_eq!(Options::parse(bad).unwrap_err().code, "E0216", "{bad}");
         }

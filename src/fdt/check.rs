@@ -97,6 +97,11 @@ fn walk(block: &[u8]) -> Result<Walked, usize> {
     }
 }
 
+/// How deep the nodes of a sound tree are nested; `None` if it is none.
+pub(super) fn depth(blob: &[u8]) -> Option<usize> {
+    Some(walk(blob.get(structure(blob)?)?).ok()?.deepest)
+}
+
 /// Takes NOP tokens out of a tree, in place. Leaves alone what is not a whole tree: [`check`] names the reason.
 pub fn squeeze(blob: &mut [u8]) {
     let Ok(total) = whole(blob) else { return };

@@ -5,6 +5,7 @@
 //! kernel's Documentation/devicetree; cpus, memory and chosen of the Devicetree Specification, chapter 3.
 
 use super::flat::Flat;
+use super::partial::{CLOCK, GIC, Partial};
 use crate::addr::{Address, GuestRange};
 use crate::map::{self, GicVersion};
 use alloc::format;
@@ -28,14 +29,13 @@ pub struct GuestMachine<'a> {
     pub initrd: Option<GuestRange>,
     /// The kernel's command line.
     pub bootargs: &'a str,
+    /// It has a serial port.
+    pub uart: bool,
+    /// What more goes into it.
+    pub partial: Option<Partial<'a>>,
     /// Random numbers: the first for `kaslr-seed`, the others for `rng-seed`.
     pub seed: Option<[u64; 5]>,
 }
-
-/// Phandle of the interrupt controller.
-const GIC: u32 = 1;
-/// Phandle of the clock.
-const CLOCK: u32 = 2;
 
 const SPI: u32 = 0;
 const PPI: u32 = 1;
@@ -46,15 +46,16 @@ const AFFINITY: u64 = 0xff_00ff_ffff;
 
 /// A device tree blob for this machine.
 pub fn write(machine: &GuestMachine<'_>) -> Vec<u8> {
+    let intc = machine.partial.map_or(GIC, |partial| partial.gic());
     let mut tree = Flat::default();
     tree.begin("")
         .text("compatible", "linux,dummy-virt")
         .text("model", &format!("Mezzanine: {}", machine.name))
-        .cells("interrupt-parent", &[GIC])
+        .cells("interrupt-parent", &[intc])
         .cells("#address-cells", &[2])
         .cells("#size-cells", &[2]);
     chosen(&mut tree, machine);
-    tree.begin("aliases").text("serial0", &uart_path()).end();
+    aliases(&mut tree, machine);
     for ram in machine.ram {
         tree.begin_at("memory", ram.start().raw()).text("device_type", "memory");
         reg(&mut tree, *ram).end();
@@ -62,7 +63,7 @@ pub fn write(machine: &GuestMachine<'_>) -> Vec<u8> {
     cpus(&mut tree, machine);
     tree.begin("psci").text("compatible", "arm,psci-1.0\0arm,psci-0.2").text("method", "hvc").end();
     timer(&mut tree, machine);
-    gic(&mut tree, machine);
+    gic(&mut tree, machine, intc);
     tree.begin("apb-pclk")
         .text("compatible", "fixed-clock")
         .cells("#clock-cells", &[0])
@@ -70,15 +71,20 @@ pub fn write(machine: &GuestMachine<'_>) -> Vec<u8> {
         .text("clock-output-names", "clk24mhz")
         .cells("phandle", &[CLOCK])
         .end();
-    primecell(&mut tree, "pl011", map::UART, map::UART_SPI)
-        .cells("clocks", &[CLOCK, CLOCK])
-        .text("clock-names", "uartclk\0apb_pclk")
-        .end();
+    if machine.uart {
+        primecell(&mut tree, "pl011", map::UART, map::UART_SPI)
+            .cells("clocks", &[CLOCK, CLOCK])
+            .text("clock-names", "uartclk\0apb_pclk")
+            .end();
+    }
     primecell(&mut tree, "pl031", map::RTC, map::RTC_SPI)
         .cells("clocks", &[CLOCK])
         .text("clock-names", "apb_pclk")
         .end();
     tree.begin("hypervisor").text("compatible", "mezzanine,hypervisor").end();
+    if let Some(partial) = &machine.partial {
+        partial.write(&mut tree);
+    }
     tree.end();
     tree.finish()
 }
@@ -97,8 +103,22 @@ fn primecell<'t>(tree: &'t mut Flat, name: &str, range: GuestRange, spi: u16) ->
     reg(tree, range).cells("interrupts", &[SPI, u32::from(spi), LEVEL_HIGH])
 }
 
+fn aliases(tree: &mut Flat, machine: &GuestMachine<'_>) {
+    tree.begin("aliases");
+    if machine.uart {
+        tree.text("serial0", &uart_path());
+    }
+    if let Some(partial) = &machine.partial {
+        partial.write_aliases(tree);
+    }
+    tree.end();
+}
+
 fn chosen(tree: &mut Flat, machine: &GuestMachine<'_>) {
-    tree.begin("chosen").text("bootargs", machine.bootargs).text("stdout-path", &uart_path());
+    tree.begin("chosen").text("bootargs", machine.bootargs);
+    if machine.uart {
+        tree.text("stdout-path", &uart_path());
+    }
     if let Some(initrd) = machine.initrd {
         tree.words("linux,initrd-start", &[initrd.start().raw()])
             .words("linux,initrd-end", &[initrd.end().raw()]);
@@ -142,7 +162,7 @@ fn timer(tree: &mut Flat, machine: &GuestMachine<'_>) {
         .end();
 }
 
-fn gic(tree: &mut Flat, machine: &GuestMachine<'_>) {
+fn gic(tree: &mut Flat, machine: &GuestMachine<'_>, phandle: u32) {
     let (compatible, second) = match machine.gic {
         GicVersion::V2 => ("arm,cortex-a15-gic", map::GICC),
         GicVersion::V3 => ("arm,gic-v3", map::gicr(machine.mpidrs.len() as u16)),
@@ -153,6 +173,6 @@ fn gic(tree: &mut Flat, machine: &GuestMachine<'_>) {
         .flag("interrupt-controller")
         .cells("#interrupt-cells", &[3])
         .cells("#address-cells", &[0])
-        .cells("phandle", &[GIC])
+        .cells("phandle", &[phandle])
         .end();
 }

@@ -7,17 +7,23 @@
 mod check;
 mod flat;
 pub mod guest;
+mod partial;
 mod read;
+mod sound;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tree;
 
 pub use check::{squeeze, total_size};
 pub(crate) use flat::Flat;
+pub use partial::Partial;
+pub use sound::contradictions;
 
 use crate::addr::{Address, HostPhysAddr, HostRange, PAGE_SIZE};
 use crate::machine::IntId;
 use crate::problem::Problem;
+use dtoolkit::fdt::{FdtNode, FdtProperty};
+use dtoolkit::{Node, Property};
 use heapless::Vec;
 
 /// Banks of RAM that a [`Platform`] holds.
@@ -70,8 +76,8 @@ pub struct Platform<'a> {
     pub rng_seed: &'a [u8],
     /// Boot modules under `/chosen`.
     pub modules: Vec<Module<'a>, MAX_MODULES>,
-    /// Name of the first node under `/chosen` that describes a domain to Xen.
-    pub domain: Option<&'a str>,
+    /// The tree itself, for what is read once there is a heap.
+    pub tree: &'a [u8],
 }
 
 /// Memory that somebody else uses.
@@ -278,6 +284,16 @@ impl<'a> Platform<'a> {
         sort_by_start(&mut free, |piece| piece);
         free
     }
+}
+
+/// A property of a node that has the name of one before it.
+#[inline(never)]
+pub(crate) fn repeated<'a>(node: &FdtNode<'a>) -> Option<FdtProperty<'a>> {
+    let (_, property) = node
+        .properties()
+        .enumerate()
+        .find(|(n, property)| node.properties().take(*n).any(|earlier| earlier.name() == property.name()))?;
+    Some(property)
 }
 
 /// Sorts by address. By insertion: a few entries, and a tenth of the code of the library's sort.

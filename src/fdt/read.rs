@@ -18,6 +18,8 @@ const GIC_V2: &[&str] = &[
     "qcom,msm-qgic2",
 ];
 const TIMER: &[&str] = &["arm,armv8-timer", "arm,armv7-timer"];
+/// Our own options where `bootargs` are somebody else's.
+const OWN_BOOTARGS: &str = "mezzanine,bootargs";
 const PSCI_STANDARD: &[&str] = &["arm,psci-1.0", "arm,psci-0.2"];
 /// The order of a timer's interrupts where `interrupt-names` gives none.
 const TIMER_ORDER: [&str; 5] = ["sec-phys", "phys", "virt", "hyp-phys", "hyp-virt"];
@@ -48,6 +50,7 @@ pub(super) fn read(blob: &[u8]) -> Result<Platform<'_>, Problem> {
         platform: Platform {
             model: text(root, "model")?.unwrap_or_default(),
             compatible: prop(root, "compatible").unwrap_or_default(),
+            tree: blob.get(..fdt.total_size()).unwrap_or_default(),
             ..Platform::default()
         },
         gic: None,
@@ -162,7 +165,12 @@ impl<'a> Reader<'a> {
 
     /// Reads `/chosen` and returns `stdout-path`.
     fn chosen(&mut self, node: Node<'_, 'a>, root: &Bus<'a>) -> Result<Option<&'a str>, Problem> {
-        self.platform.bootargs = text(node, "bootargs")?.unwrap_or_default().trim();
+        // Where Xen has options of its own, the others are Dom0's or a plain Linux's, and U-Boot's to write.
+        let name = match prop(node, OWN_BOOTARGS) {
+            None if prop(node, "xen,xen-bootargs").is_none() => "bootargs",
+            _ => OWN_BOOTARGS,
+        };
+        self.platform.bootargs = text(node, name)?.unwrap_or_default().trim();
         self.platform.kaslr_seed = number(node, "kaslr-seed")?;
         self.platform.rng_seed = prop(node, "rng-seed").unwrap_or_default();
         self.platform.initrd = match (number(node, "linux,initrd-start")?, number(node, "linux,initrd-end")?)
@@ -183,8 +191,6 @@ impl<'a> Reader<'a> {
         for child in node.children() {
             if compatible(child, &["multiboot,module"]) {
                 self.module(child, &bus)?;
-            } else if compatible(child, &["xen,domain"]) {
-                self.platform.domain = self.platform.domain.or(Some(child.name));
             }
         }
         Ok(text(node, "stdout-path")?.or(text(node, "linux,stdout-path")?))

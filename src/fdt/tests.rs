@@ -43,7 +43,7 @@ fn reads_virt_with_gicv3_and_modules() {
     let kernel = p.modules.iter().find(|m| m.kind == ModuleKind::Kernel).unwrap();
     assert_eq!((kernel.range, kernel.bootargs), (host(0x5000_0000, 8), "console=ttyAMA0"));
     assert_eq!(p.modules.iter().find(|m| m.kind == ModuleKind::Ramdisk).unwrap().range, host(0x5400_0000, 3));
-    assert_eq!((p.initrd, p.domain), (None, None));
+    assert_eq!((p.initrd, p.tree.len()), (None, VIRT_GICV3.len()));
 }
 
 #[test]
@@ -302,6 +302,8 @@ fn guest(gic: GicVersion, vcpus: u16) -> Bytes {
         gic,
         initrd: Some(GuestRange::at(0x4400_0000, 0x1234)),
         bootargs: "console=ttyAMA0 quiet",
+        uart: true,
+        partial: None,
         seed: Some([1, 2, 3, 4, 5]),
     })
 }
@@ -329,6 +331,24 @@ fn a_guest_tree_reads_back_as_the_machine_of_the_map() {
             Gic::None => panic!("no GIC"),
         }
     }
+}
+
+#[test]
+fn a_guest_without_a_serial_port_is_told_of_none() {
+    let blob = guest::write(&GuestMachine {
+        name: "alpha",
+        mpidrs: &[map::mpidr(0, GicVersion::V3)],
+        cpu_compatible: "arm,armv8",
+        ram: &[GuestRange::at(0x4000_0000, 64 << 20)],
+        gic: GicVersion::V3,
+        initrd: None,
+        bootargs: "",
+        uart: false,
+        partial: None,
+        seed: None,
+    });
+    assert_eq!(Platform::read(&blob).unwrap().uart, None);
+    assert!(!blob.windows(5).any(|window| window == b"pl011"));
 }
 
 #[test]

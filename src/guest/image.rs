@@ -4,9 +4,9 @@
 ///
 /// The bytes lie in the entry itself: in an image that runs anywhere, a pointer costs a relocation too.
 struct Kind {
-    offset: usize,
+    offset: u16,
     magic: [u8; LONGEST],
-    length: usize,
+    length: u8,
     name: &'static str,
     /// Linux can unpack it as an initrd.
     initrd: bool,
@@ -15,15 +15,15 @@ struct Kind {
 /// Bytes of the longest magic number.
 const LONGEST: usize = 10;
 
-const fn kind(offset: usize, bytes: &[u8], name: &'static str, initrd: bool) -> Kind {
+const fn kind(offset: u16, bytes: &[u8], name: &'static str, initrd: bool) -> Kind {
     let mut magic = [0; LONGEST];
     magic.split_at_mut(bytes.len()).0.copy_from_slice(bytes);
-    Kind { offset, magic, length: bytes.len(), name, initrd }
+    Kind { offset, magic, length: bytes.len() as u8, name, initrd }
 }
 
 impl Kind {
     fn magic(&self) -> &[u8] {
-        self.magic.get(..self.length).unwrap_or_default()
+        self.magic.get(..usize::from(self.length)).unwrap_or_default()
     }
 }
 
@@ -55,21 +55,40 @@ const KINDS: &[Kind] = &[
     kind(0x101, b"ustar", "a tar archive", false),
     kind(0, b"-----BEGIN", "a PEM file", false),
     kind(0, b"#!", "a script", false),
+    kind(0, b"ANDROID!", "an Android boot image", false),
+    kind(0, b"!<arch>\n", "an archive (.a or .deb)", false),
+    kind(0, b"QFI\xfb", "a qcow2 disk", false),
+    kind(0x1fe, b"\x55\xaa", "a disk with a partition table", false),
 ];
 
+/// First instruction word of a file, as far as it matters here: the byte that says "branch".
+const BRANCH: u8 = 0x14;
+
 fn find(bytes: &[u8]) -> Option<&'static Kind> {
-    KINDS.iter().find(|k| bytes.get(k.offset..).is_some_and(|rest| rest.starts_with(k.magic())))
+    let kind = KINDS
+        .iter()
+        .find(|k| bytes.get(usize::from(k.offset)..).is_some_and(|rest| rest.starts_with(k.magic())))?;
+    // Three bytes of lzma are also those of a branch forward, with which many a flat binary begins. No lzma has
+    // this for a fourth: it is the size of its dictionary, a power of two or three of them.
+    (kind.name != "lzma" || bytes.get(3) != Some(&BRANCH)).then_some(kind)
+}
+
+/// What a file is, in words, where its bytes say so.
+pub fn name(bytes: &[u8]) -> Option<&'static str> {
+    match find(bytes) {
+        Some(kind) => Some(kind.name),
+        None if bytes.is_empty() => Some("empty"),
+        None if is_blank(bytes) => Some("all zeroes"),
+        None if bytes.iter().take(512).all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) => {
+            Some("text")
+        }
+        None => None,
+    }
 }
 
 /// What a file looks like, in words.
 pub fn looks_like(bytes: &[u8]) -> &'static str {
-    match find(bytes) {
-        Some(kind) => kind.name,
-        None if bytes.is_empty() => "empty",
-        None if is_blank(bytes) => "all zeroes",
-        None if bytes.iter().take(512).all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) => "text",
-        None => "nothing that Mezzanine knows",
-    }
+    name(bytes).unwrap_or("nothing that Mezzanine knows")
 }
 
 /// Whether Linux can use a file as its initrd.
@@ -101,6 +120,11 @@ mod tests {
         assert_eq!(looks_like(&[0; 99]), "all zeroes");
         assert_eq!(looks_like(b"console=ttyAMA0\n"), "text");
         assert_eq!(looks_like(b"\x91\x92\x93"), "nothing that Mezzanine knows");
+        assert_eq!(looks_like(b"\x5d\0\0\x80\0\xff"), "lzma");
+        assert_eq!(name(b"\x5d\0\0\x14\x1f\x20\x03\xd5"), None, "a branch");
+        let mut disk = vec![0u8; 512];
+        disk[510..].copy_from_slice(b"\x55\xaa");
+        assert_eq!(looks_like(&disk), "a disk with a partition table");
         assert!(is_initrd(b"070701") && is_initrd(b"\x1f\x8b\x08") && !is_initrd(b"\x7fELF"));
     }
 }

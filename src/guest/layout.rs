@@ -2,16 +2,21 @@
 //!
 //! ```text
 //! RAM            + 0x20_0000 + text_offset      kernel end, on 2 MiB (or a page, where RAM is short)
-//! | tree, 512 KiB | ... | kernel, image_size     | initrd |
+//! | tree, 512 KiB | ... | Image, image_size      | initrd |
+//! | tree, 512 KiB | flat binary | ...            | initrd |
+//! | tree, 512 KiB | ... segments of an ELF file  | initrd |
 //! ```
-//! The rules are those of booting.rst: the kernel's base on 2 MiB, the initrd within the 1 GiB aligned window
-//! of 32 GiB that covers the kernel, the tree on 8 bytes and below 2 MiB long.
+//! The rules for Linux are those of booting.rst: the kernel's base on 2 MiB, the initrd within the 1 GiB aligned
+//! window of 32 GiB that covers the kernel, the tree on 8 bytes and below 2 MiB long. With firmware nothing else
+//! changes: what it shall start lies where it would start by itself.
 
-use super::gzip::{Gzip, WINDOW, is_gzip, stated_size};
-use super::linux::{ALIGN, HEADER_SIZE, Header};
+use super::elf::{Elf, MAGIC};
+use super::gzip::{Gzip, WINDOW, is_gzip};
+use super::kernel::{self, Placed, too_far};
+use super::rom;
 use crate::addr::{Address, BLOCK_1G, BLOCK_2M, GuestPhysAddr, GuestRange, PAGE_SIZE};
 use crate::config::{Bytes, VmConfig};
-use crate::map::TREE_MAX;
+use crate::map::{FLASH0, TREE_MAX};
 use crate::problem;
 use crate::problem::Problem;
 use alloc::format;
@@ -20,80 +25,78 @@ use alloc::format;
 const WINDOW_32G: u64 = 32 << 30;
 
 /// Where everything goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Room for the tree; x0 of the first vCPU is its start.
     pub tree: GuestRange,
-    /// Room for the kernel, .bss included.
-    pub kernel: GuestRange,
+    /// Room for the kernel, .bss included, from its first byte to its last.
+    pub kernel: Option<GuestRange>,
     /// The initrd, to the byte.
     pub initrd: Option<GuestRange>,
     /// PC of the first vCPU.
     pub entry: GuestPhysAddr,
-    /// What the kernel says of itself.
-    pub header: Header,
 }
 
 impl Layout {
     /// Finds room for everything of `vm` in `ram`.
     ///
     /// # Errors
-    /// E0401 to E0408 of the kernel; E0407 when something does not fit, with the memory that would do.
+    /// E0401 to E0408 and E0420 to E0425 of the kernel, E0421, E0430 to E0432 of the firmware; E0407 when something does
+    /// not fit, with the memory that would do.
     pub fn plan(vm: &VmConfig<'_>, ram: GuestRange) -> Result<Self, Problem> {
-        let (header, file) = kernel_header(vm)?;
-        let too_far = || problem!("E0407", ("{}", vm.place); ("RAM at {ram} is no place for a guest"); ("Use lower addresses"));
-        let up = |addr: GuestPhysAddr, align: u64| addr.checked_add(align - 1).map(|a| a.align_down(align));
-
-        let tree = GuestRange::new(ram.start(), TREE_MAX).ok_or_else(too_far)?;
-        let entry = up(ram.start(), ALIGN)
-            .and_then(|base| base.checked_add(ALIGN)?.checked_add(header.text_offset))
-            .ok_or_else(too_far)?;
-        let kernel = GuestRange::new(entry, header.room(file)).ok_or_else(too_far)?;
-        let size = vm.initrd.map_or(0, |initrd| initrd.len() as u64);
-        let behind = |align| up(kernel.end(), align).and_then(|start| GuestRange::new(start, size));
-        let initrd = match vm.initrd {
+        if let Some(firmware) = vm.firmware {
+            rom::check(firmware, &vm.place)?;
+        }
+        let tree = GuestRange::new(ram.start(), TREE_MAX).ok_or_else(|| too_far(&vm.place, ram))?;
+        let placed = match vm.kernel {
+            Some(file) => Some(kernel::place(file, &vm.place, ram)?),
             None => None,
-            Some(_) => behind(BLOCK_2M).filter(|r| ram.encloses(r)).or_else(|| behind(PAGE_SIZE)),
         };
-        let end = initrd.map_or(kernel.end(), |r| r.end());
-        if end > ram.end() {
+        let entry = match (vm.firmware, &placed) {
+            (Some(_), _) => FLASH0.start(),
+            (None, Some(placed)) => placed.entry,
+            (None, None) => {
+                return Err(problem!("E0432", ("{}", vm.place); ("neither kernel nor firmware");
+                    ("Give it a kernel, or a ROM image as its firmware")));
+            }
+        };
+        let kernel = placed.map(|placed| placed.range);
+        // What the initrd lies behind.
+        let before = placed.unwrap_or(Placed { range: tree, entry, spare: 0, linux: true });
+        let size = vm.initrd.map_or(0, |initrd| initrd.len() as u64);
+        let Some(room) = room(&before, tree, ram, size) else {
+            let end = behind(before.range.end(), PAGE_SIZE, size).map_or(ram.end(), |room| room.end());
             let needed = GuestRange::between(ram.start(), end).align_out(1 << 20).size();
+            let kernel = kernel.map_or(0, |kernel| kernel.size());
             return Err(problem!("E0407", ("{} memory", vm.place);
-                ("kernel ({}) and initrd ({}) do not fit into {}", Bytes(kernel.size()), Bytes(size), Bytes(ram.size()));
+                ("kernel ({}) and initrd ({}) do not fit into {}", Bytes(kernel), Bytes(size), Bytes(ram.size()));
                 ("Give it at least {}, and more to work with", Bytes(needed))));
+        };
+        let window = before.range.start().align_down(BLOCK_1G);
+        if before.linux && room.end().raw().wrapping_sub(window.raw()) > WINDOW_32G {
+            return Err(too_far(&vm.place, ram));
         }
-        let window = kernel.start().align_down(BLOCK_1G);
-        if end.raw().wrapping_sub(window.raw()) > WINDOW_32G {
-            return Err(too_far());
-        }
-        Ok(Self { tree, kernel, initrd, entry, header })
+        Ok(Self { tree, kernel, initrd: vm.initrd.map(|_| room), entry })
     }
 }
 
-/// The kernel's header, and the bytes of its file once unpacked.
-fn kernel_header(vm: &VmConfig<'_>) -> Result<(Header, u64), Problem> {
-    if !is_gzip(vm.kernel) {
-        return Ok((Header::read(vm.kernel, &vm.place)?, vm.kernel.len() as u64));
-    }
-    let mut gzip = Gzip::open(vm.kernel, &format!("{} kernel", vm.place))?;
-    let mut first = [0u8; HEADER_SIZE];
-    let mut filled = 0;
-    while filled < HEADER_SIZE
-        && let Some(piece) = gzip.next(HEADER_SIZE - filled)?
-    {
-        for (slot, byte) in first.iter_mut().skip(filled).zip(piece) {
-            *slot = *byte;
-            filled += 1;
+/// `size` bytes behind an address.
+fn behind(end: GuestPhysAddr, align: u64, size: u64) -> Option<GuestRange> {
+    GuestRange::new(end.checked_add(align - 1)?.align_down(align), size)
+}
+
+/// Room for an initrd of `size` bytes: behind the kernel on 2 MiB, or on a page where RAM is short; below it where
+/// that is no better and the kernel does not mind.
+fn room(kernel: &Placed, tree: GuestRange, ram: GuestRange, size: u64) -> Option<GuestRange> {
+    let end = kernel.range.end();
+    let spared = end.checked_add(kernel.spare)?;
+    for (start, align) in [(spared, BLOCK_2M), (end, BLOCK_2M), (end, PAGE_SIZE), (tree.end(), PAGE_SIZE)] {
+        let range = behind(start, if size > 0 { align } else { 1 }, size)?;
+        if ram.encloses(&range) && (start >= end || !kernel.linux && !range.overlaps(&kernel.range)) {
+            return Some(range);
         }
     }
-    let header = Header::read(first.get(..filled).unwrap_or_default(), &format!("{} unpacked", vm.place))?;
-    let file = stated_size(vm.kernel);
-    if header.image_size != 0 && file > header.image_size {
-        return Err(problem!("E0404", ("{} kernel", vm.place);
-            ("gzip cut short or damaged: its last four bytes state {} for a kernel of {}", Bytes(file), Bytes(header.image_size));
-            ("Copy or download the whole file; gzip -t checks it")));
-    }
-    Ok((header, file))
+    None
 }
 
 /// Takes bytes to where the guest will find them.
@@ -102,30 +105,52 @@ pub type Put<'p> = dyn FnMut(GuestPhysAddr, &[u8]) -> Result<(), Problem> + 'p;
 /// The loading of one VM, as a job that goes on where it stopped.
 pub struct Loader<'a> {
     gzip: Option<Gzip<'a>>,
-    /// Plain bytes still to be copied, and where to: kernel, then initrd.
-    kernel: (GuestPhysAddr, &'a [u8]),
-    initrd: (GuestPhysAddr, &'a [u8]),
+    /// Where what is unpacked goes.
     room: GuestRange,
+    /// An ELF file, and how many of its segments were begun.
+    elf: Option<(Elf<'a>, usize)>,
+    /// Plain bytes still to be copied, and where to: what is under way, and what is the last.
+    current: (GuestPhysAddr, &'a [u8]),
+    initrd: (GuestPhysAddr, &'a [u8]),
 }
 
 impl<'a> Loader<'a> {
     /// A loader for what [`Layout::plan`] planned.
     ///
     /// # Errors
-    /// E0403 for a damaged gzip header.
+    /// E0403 for a damaged gzip header, E0420 to E0425 for a damaged ELF file.
     pub fn new(vm: &VmConfig<'a>, layout: &Layout) -> Result<Self, Problem> {
-        let gzip = match is_gzip(vm.kernel) {
-            true => Some(Gzip::open(vm.kernel, &format!("{} kernel", vm.place))?),
-            false => None,
-        };
-        let plain = if gzip.is_some() { &[][..] } else { vm.kernel };
-        let initrd = layout.initrd.map_or(layout.entry, |range| range.start());
-        Ok(Self {
-            gzip,
-            kernel: (layout.entry, plain),
+        let room = layout.kernel.unwrap_or_default();
+        let initrd = layout.initrd.map_or(room.start(), |range| range.start());
+        let mut loader = Self {
+            gzip: None,
+            room,
+            elf: None,
+            current: (room.start(), &[]),
             initrd: (initrd, vm.initrd.unwrap_or_default()),
-            room: layout.kernel,
-        })
+        };
+        match vm.kernel {
+            Some(file) if is_gzip(file) => {
+                loader.gzip = Some(Gzip::open(file, &format!("{} kernel", vm.place))?);
+            }
+            Some(file) if file.starts_with(MAGIC) => loader.elf = Some((Elf::read(file, &vm.place)?, 0)),
+            Some(file) => loader.current.1 = file,
+            None => {}
+        }
+        Ok(loader)
+    }
+
+    /// Begins with what is next to be copied; false if nothing is left.
+    fn next(&mut self) -> bool {
+        if let Some((elf, begun)) = &mut self.elf
+            && let Some(segment) = elf.segments().nth(*begun)
+        {
+            *begun += 1;
+            self.current = (segment.range.start(), segment.data);
+            return true;
+        }
+        self.current = core::mem::take(&mut self.initrd);
+        !self.current.1.is_empty()
     }
 
     /// Loads up to `most` bytes and says whether there is more.
@@ -148,14 +173,14 @@ impl<'a> Loader<'a> {
             }
             return Ok(true);
         }
-        let (at, rest) = if self.kernel.1.is_empty() { &mut self.initrd } else { &mut self.kernel };
-        let (piece, after) = rest.split_at_checked(most.max(1)).unwrap_or((*rest, &[]));
-        if !piece.is_empty() {
-            put(*at, piece)?;
+        if self.current.1.is_empty() {
+            return Ok(self.next());
         }
-        *at = at.checked_add(piece.len() as u64).unwrap_or(*at);
-        *rest = after;
-        Ok(!(self.kernel.1.is_empty() && self.initrd.1.is_empty()))
+        let (at, rest) = self.current;
+        let (piece, after) = rest.split_at_checked(most.max(1)).unwrap_or((rest, &[]));
+        put(at, piece)?;
+        self.current = (at.checked_add(piece.len() as u64).unwrap_or(at), after);
+        Ok(true)
     }
 }
 
@@ -172,15 +197,24 @@ pub fn load(vm: &VmConfig<'_>, layout: &Layout, put: &mut Put<'_>) -> Result<(),
 
 #[cfg(test)]
 mod tests {
+    use super::super::elf::tests::{Wanted, code, elf};
     use super::super::gzip::tests::pack;
     use super::super::linux::tests::kernel;
     use super::*;
+    use proptest::collection;
+    use proptest::prelude::*;
     use std::vec::Vec;
 
     const RAM: u64 = 0x4000_0000;
 
     fn vm<'a>(kernel: &'a [u8], initrd: Option<&'a [u8]>) -> VmConfig<'a> {
-        VmConfig { kernel, initrd, ..VmConfig::named("alpha") }
+        VmConfig { kernel: Some(kernel), initrd, ..VmConfig::named("alpha") }
+    }
+
+    /// A flat binary: a branch, and bytes that are nothing in particular.
+    fn flat(size: usize) -> Vec<u8> {
+        let branch = 0x1400_0010u32.to_le_bytes();
+        branch.into_iter().chain((4..size).map(|n| n as u8 | 0x80)).collect()
     }
 
     fn ram(mib: u64) -> GuestRange {
@@ -207,7 +241,7 @@ mod tests {
         let plan = Layout::plan(&vm(&image, Some(&[7; 9999])), ram(64)).unwrap();
         assert_eq!(plan.tree, GuestRange::at(RAM, 512 << 10));
         assert_eq!(plan.entry, GuestPhysAddr::at(RAM + 0x20_0000));
-        assert_eq!(plan.kernel, GuestRange::at(RAM + 0x20_0000, 3 << 20));
+        assert_eq!(plan.kernel, Some(GuestRange::at(RAM + 0x20_0000, 3 << 20)));
         assert_eq!(plan.initrd, Some(GuestRange::at(RAM + 0x60_0000, 9999)));
 
         let tight = Layout::plan(&vm(&image, Some(&[7; 9999])), ram(6)).unwrap();
@@ -228,7 +262,7 @@ mod tests {
              Give it at least 6M, and more to work with."
         );
         let blob = vec![1u8; 10];
-        assert_eq!(Layout::plan(&vm(&blob, None), ram(64)).unwrap_err().code, "E0402");
+        assert_eq!(Layout::plan(&vm(&blob, None), ram(64)).unwrap_err().code, "E0421");
         let far = GuestRange::at(u64::MAX - (1 << 20), 1 << 20);
         assert_eq!(Layout::plan(&vm(&image, None), far).unwrap_err().code, "E0407");
     }
@@ -241,7 +275,7 @@ mod tests {
         for file in [&image, &packed] {
             for most in [4096, usize::MAX] {
                 let (layout, memory) = loaded(&vm(file, Some(&initrd)), ram(8), most).unwrap();
-                assert_eq!(layout.kernel.size(), 1 << 20);
+                assert_eq!(layout.kernel.unwrap().size(), 1 << 20);
                 assert!(memory[0x20_0000..][..image.len()] == image);
                 let at = (layout.initrd.unwrap().start().raw() - RAM) as usize;
                 assert!(memory[at..][..initrd.len()] == initrd);
@@ -277,5 +311,171 @@ mod tests {
         assert!(code == "E0404" || code == "E0407", "{code}");
         let not_a_kernel = pack(b"hello", 0);
         assert_eq!(Layout::plan(&vm(&not_a_kernel, None), ram(8)).unwrap_err().code, "E0402");
+    }
+
+    #[test]
+    fn a_flat_binary_lies_behind_the_tree_with_room_for_its_bss() {
+        let image = flat(5000);
+        let plan = |mib| Layout::plan(&vm(&image, Some(&[7; 9999])), ram(mib));
+        let far = plan(64).unwrap();
+        assert_eq!(
+            (far.kernel, far.entry.raw()),
+            (Some(GuestRange::at(RAM + 0x8_0000, 5000)), RAM + 0x8_0000)
+        );
+        assert_eq!(far.initrd, Some(GuestRange::at(RAM + 0x120_0000, 9999)), "16 MiB are left for .bss");
+        assert_eq!(plan(8).unwrap().initrd, Some(GuestRange::at(RAM + 0x20_0000, 9999)));
+        let short = vec![0x55; (2 << 20) - 0x8_2000];
+        let plan = Layout::plan(&vm(&image, Some(&short)), ram(2)).unwrap();
+        assert_eq!(plan.initrd, Some(GuestRange::at(RAM + 0x8_2000, short.len() as u64)), "on a page");
+        let (_, memory) = loaded(&vm(&image, None), ram(4), 999).unwrap();
+        assert!(memory[0x8_0000..][..5000] == image[..]);
+    }
+
+    #[test]
+    fn an_elf_file_lies_where_it_says() {
+        let text = Wanted { linked: 0, ..code(RAM + 0x10_0000, 3000, 3000) };
+        let data = Wanted { flags: 6, ..code(RAM + 0x20_0000, 500, 0x1_0000) };
+        let bss = Wanted { flags: 6, ..code(RAM + 0x30_0000, 0, 0x10_0000) };
+        let image = elf(16, &[text, bss, data]);
+        let config = vm(&image, Some(&[7; 9999]));
+        for most in [100, usize::MAX] {
+            let (plan, memory) = loaded(&config, ram(8), most).unwrap();
+            assert_eq!(plan.kernel, Some(GuestRange::at(RAM + 0x10_0000, 0x30_0000)));
+            assert_eq!(plan.initrd, Some(GuestRange::at(RAM + 0x40_0000, 9999)));
+            assert_eq!(plan.entry, GuestPhysAddr::at(RAM + 0x10_0010));
+            assert_eq!(memory[0x10_0000..][..4], [1, 1, 3, 3]);
+            assert_eq!(memory[0x20_0000..][..4], [1, 1, 3, 3]);
+            assert_eq!(memory.iter().filter(|byte| **byte != 0).count(), 3000 + 500 + 9999);
+        }
+        let tight = Layout::plan(&config, ram(4)).unwrap();
+        assert_eq!(tight.initrd, Some(GuestRange::at(RAM + 0x8_0000, 9999)), "below it");
+    }
+
+    #[test]
+    fn segments_at_wrong_places_are_named() {
+        let say = |mib: u64, segments: &[Wanted]| {
+            let image = elf(segments[0].at, segments);
+            Layout::plan(&vm(&image, None), ram(mib)).unwrap_err().to_string()
+        };
+        let good = code(RAM + 0x10_0000, 100, 0x1000);
+        assert_eq!(
+            say(8, &[good, code(0x1000, 10, 10)]),
+            "E0423 vm.alpha kernel: segment 1, 0x1000..0x100a, lies outside of its RAM, \
+             0x40000000..0x40800000. Link it for 0x40080000 or above, as p_paddr, and give it memory up to its end."
+        );
+        assert!(say(1, &[good]).starts_with("E0423"));
+        assert!(say(8, &[code(u64::MAX - 0x2000, 1, 0x1000)]).starts_with("E0423"));
+        assert_eq!(
+            say(8, &[good, code(RAM + 0x7_f000, 1, 0x1001)]),
+            "E0424 vm.alpha kernel: segment 1, 0x4007f000..0x40080001, overlaps its device tree, \
+             0x40000000..0x40080000. Link each for addresses of its own, 0x40080000 or above; readelf -lW shows them."
+        );
+        assert!(
+            say(8, &[good, code(RAM + 0x10_0fff, 1, 1)]).contains("overlaps another, 0x40100000..0x40101000")
+        );
+        let image = elf(good.at, &[good]);
+        let large = vec![7; 7 << 20];
+        let problem = Layout::plan(&vm(&image, Some(&large)), ram(8)).unwrap_err();
+        assert_eq!(
+            problem.to_string(),
+            "E0407 vm.alpha memory: kernel (4K) and initrd (7M) do not fit into 8M. \
+             Give it at least 9M, and more to work with."
+        );
+    }
+
+    #[test]
+    fn what_only_looks_like_a_kernel_is_refused_by_name() {
+        let mut tar = vec![0x55; 1024];
+        tar[0x101..0x106].copy_from_slice(b"ustar");
+        let files: [(&[u8], &str, &str); 9] = [
+            (b"", "E0401", "empty"),
+            (&[0; 5000], "E0401", "all zeroes"),
+            (b"console=ttyAMA0 root=/dev/vda\n", "E0402", "text"),
+            (&tar, "E0402", "a tar archive"),
+            (b"070701 and so on", "E0402", "a newc cpio archive"),
+            (b"\x28\xb5\x2f\xfd\x04", "E0402", "zstd"),
+            (b"\x27\x05\x19\x56\x04", "E0402", "a U-Boot uImage"),
+            (b"MZ\x90\0\x03", "E0402", "an EFI or Windows program"),
+            (b"\xfe\xff\xff\xff\0", "E0421", "first word, 0xfffffffe, is no AArch64 instruction"),
+        ];
+        for (file, code, what) in files {
+            let problem = Layout::plan(&vm(file, None), ram(64)).unwrap_err();
+            assert_eq!(problem.code, code, "{problem}");
+            assert!(problem.to_string().contains(what), "{problem}");
+        }
+    }
+
+    #[test]
+    fn with_firmware_everything_lies_where_it_would() {
+        let image = kernel(5000, 3 << 20, 0xa);
+        let rom = flat(1000);
+        let alone = Layout::plan(&vm(&image, Some(&[7; 9999])), ram(64)).unwrap();
+        let mut config = VmConfig { firmware: Some(&rom), ..vm(&image, Some(&[7; 9999])) };
+        let plan = Layout::plan(&config, ram(64)).unwrap();
+        assert_eq!(plan, Layout { entry: GuestPhysAddr::at(0), ..alone });
+        config.kernel = None;
+        let plan = Layout::plan(&config, ram(64)).unwrap();
+        assert_eq!((plan.kernel, plan.initrd), (None, Some(GuestRange::at(RAM + 0x20_0000, 9999))));
+        let (_, memory) = loaded(&config, ram(4), 4000).unwrap();
+        assert_eq!(memory.iter().filter(|byte| **byte != 0).count(), 9999);
+        config.initrd = None;
+        let plan = Layout::plan(&config, ram(4)).unwrap();
+        assert_eq!((plan.kernel, plan.initrd, plan.entry.raw()), (None, None, 0));
+        config.firmware = None;
+        assert_eq!(Layout::plan(&config, ram(64)).unwrap_err().code, "E0432");
+    }
+
+    /// Files that get past the first look.
+    fn files() -> impl Strategy<Value = Vec<u8>> {
+        let bytes = collection::vec(any::<u8>(), 0..300);
+        let segment =
+            (0u64..0x100, 0u64..0x90, 0usize..50, 0..5u32).prop_map(|(at, pages, file, flags)| Wanted {
+                at: RAM + at * 0x1_0000,
+                memory: pages * 0x1000,
+                file,
+                flags: flags | 1,
+                ..code(RAM, 0, 0)
+            });
+        prop_oneof![
+            bytes.clone(),
+            bytes.prop_map(|bytes| [&flat(4), &bytes[..]].concat()),
+            collection::vec(segment, 1..4).prop_map(|segments| elf(RAM, &segments)),
+            (64usize..300, any::<u32>()).prop_map(|(file, size)| kernel(file, u64::from(size >> 8), 0)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_planned_or_loaded_outside_of_ram(
+            mut file in files(),
+            change in (0usize..2000, any::<u8>()),
+            initrd in collection::vec(any::<u8>(), 0..9),
+            times in prop_oneof![Just(0usize), Just(1), Just(300_000)],
+            mib in 4u64..20,
+        ) {
+            if let Some(byte) = file.get_mut(change.0) {
+                *byte = change.1;
+            }
+            let initrd = initrd.repeat(times);
+            let config = vm(&file, Some(&initrd));
+            let ram = ram(mib);
+            let Ok(layout) = Layout::plan(&config, ram) else { return Ok(()) };
+            let all = [Some(layout.tree), layout.kernel, layout.initrd];
+            for (n, range) in all.iter().flatten().enumerate() {
+                prop_assert!(ram.encloses(range), "{layout:?}");
+                prop_assert!(all.iter().flatten().skip(n + 1).all(|other| !other.overlaps(range)), "{layout:?}");
+            }
+            prop_assert!(ram.contains(layout.entry));
+            let mut written = Vec::new();
+            let done = load(&config, &layout, &mut |at, bytes| {
+                written.push(GuestRange::new(at, bytes.len() as u64).unwrap());
+                Ok(())
+            });
+            prop_assert!(done.is_ok() || config.kernel.is_some_and(is_gzip));
+            for (n, range) in written.iter().enumerate() {
+                prop_assert!(all.iter().flatten().skip(1).any(|room| room.encloses(range)), "{range}");
+                prop_assert!(written.iter().skip(n + 1).all(|other| !other.overlaps(range)));
+            }
+        }
     }
 }

@@ -9,6 +9,11 @@ pub const HEADER_SIZE: usize = 64;
 /// The base that `text_offset` counts from is a multiple of this.
 pub const ALIGN: u64 = 2 << 20;
 
+/// Of the header at [`MAGIC_AT`].
+const MAGIC: &[u8] = b"ARM\x64";
+/// Bytes from the header's start to its magic number.
+const MAGIC_AT: usize = 56;
+
 /// Room for .bss behind the file of a kernel that does not state its size (before Linux 3.17).
 const OLD_BSS: u64 = 16 << 20;
 /// `text_offset` of such a kernel.
@@ -27,6 +32,11 @@ pub struct Header {
     pub anywhere: bool,
 }
 
+/// Whether a file has the header's magic number.
+pub fn is_image(file: &[u8]) -> bool {
+    file.get(MAGIC_AT..).is_some_and(|rest| rest.starts_with(MAGIC))
+}
+
 impl Header {
     /// Reads the header at the start of `image`; `place` is for messages.
     ///
@@ -39,12 +49,12 @@ impl Header {
         }
         let word =
             |at: usize| -> Option<u64> { Some(u64::from_le_bytes(image.get(at..at + 8)?.try_into().ok()?)) };
-        let (Some(text_offset), Some(image_size), Some(flags), Some(b"ARM\x64")) =
-            (word(8), word(16), word(24), image.get(56..60))
+        let (Some(text_offset), Some(image_size), Some(flags), true) =
+            (word(8), word(16), word(24), is_image(image))
         else {
             return Err(problem!("E0402", ("{place} kernel");
                 ("no arm64 Linux Image: it looks like {}", image::looks_like(image));
-                ("Give arch/arm64/boot/Image or Image.gz, as a distribution's vmlinuz for arm64 is")));
+                ("Give an arm64 Linux Image, plain or gzip, an ELF program or a flat binary")));
         };
         if flags & 1 != 0 {
             return Err(problem!("E0405", ("{place} kernel"); ("built big-endian (flags {flags:#x})");

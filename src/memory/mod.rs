@@ -22,12 +22,14 @@ pub struct AlreadyFree(pub HostRange);
 pub struct Memory {
     /// In order of address; none empty, no two overlap or touch.
     free: Vec<HostRange>,
+    /// What was set aside for somebody who comes later.
+    kept: Vec<HostRange>,
 }
 
 impl Memory {
     /// No memory at all.
     pub const fn new() -> Self {
-        Self { free: Vec::new() }
+        Self { free: Vec::new(), kept: Vec::new() }
     }
 
     /// Makes `range` available. Parts that are free already stay so: banks of a device tree may overlap.
@@ -85,6 +87,24 @@ impl Memory {
         }
         self.reserve(range);
         Some(range)
+    }
+
+    /// Sets exactly `range` aside for [`Memory::take_kept`], if all of it is free; whether it was.
+    pub fn keep(&mut self, range: HostRange) -> bool {
+        let taken = self.take_at(range);
+        self.kept.extend(taken);
+        taken.is_some()
+    }
+
+    /// Exactly `range`, which was set aside.
+    pub fn take_kept(&mut self, range: HostRange) -> Option<HostRange> {
+        let n = self.kept.iter().position(|kept| *kept == range)?;
+        Some(self.kept.swap_remove(n))
+    }
+
+    /// Gives back what [`Memory::take_kept`] took, to be taken again.
+    pub fn give_kept(&mut self, range: HostRange) {
+        self.kept.push(range);
     }
 
     /// `size` bytes in as few ranges as it takes, the largest first, each a multiple of `align` (a power of

@@ -27,6 +27,20 @@ fn banks_merge_and_reservations_cut() {
 }
 
 #[test]
+fn what_was_set_aside_is_there_for_whoever_asks_for_it() {
+    let mut memory = Memory::new();
+    memory.add(range(GIB, GIB));
+    let (first, second) = (range(GIB, 4 * MIB), range(GIB + 8 * MIB, MIB));
+    assert!(memory.keep(first) && memory.keep(second));
+    assert!(!memory.keep(first) && !memory.keep(range(2 * GIB - MIB, 2 * MIB)), "not free");
+    assert_eq!(memory.free(), GIB - 5 * MIB);
+    assert_eq!(memory.take_at(first), None, "not for others");
+    assert_eq!((memory.take_kept(first), memory.take_kept(first)), (Some(first), None));
+    memory.give_kept(first);
+    assert_eq!((memory.take_kept(first), memory.take_kept(second)), (Some(first), Some(second)));
+}
+
+#[test]
 fn small_pieces_leave_large_blocks_whole() {
     let mut memory = Memory::new();
     memory.add(range(GIB, 3 * GIB));

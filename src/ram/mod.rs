@@ -52,6 +52,24 @@ impl FreeRam {
         Some(unsafe { GuestRam::new(start, &pieces) })
     }
 
+    /// The same of exactly `pieces`, which were set aside by [`Memory::keep`]. `None` if there are none, or one was
+    /// not; then none is taken.
+    #[allow(unsafe_code, reason = "the memory becomes a guest's here")]
+    pub fn kept_guest_ram(&mut self, start: GuestPhysAddr, pieces: &[HostRange]) -> Option<GuestRam> {
+        let mut taken = Vec::new();
+        for piece in pieces {
+            match self.memory.take_kept(*piece) {
+                Some(piece) => taken.push(piece),
+                None => {
+                    taken.iter().for_each(|piece| self.memory.give_kept(*piece));
+                    return None;
+                }
+            }
+        }
+        // SAFETY: as in `guest_ram`: what was set aside was free before, and is taken by one only.
+        (!taken.is_empty()).then(|| unsafe { GuestRam::new(start, &taken) })
+    }
+
     /// Where translation tables come from.
     pub fn tables(&mut self) -> PoolPages<'_> {
         self.pages.with(&mut self.memory)

@@ -40,7 +40,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// The exits that are no part of a busy guest's day.
     #[inline(never)]
-    fn handle_rare(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, exit: Exit) -> Next {
+    pub(super) fn handle_rare(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, exit: Exit) -> Next {
         match exit {
             Exit::Wfi(trap) => self.wfi(vm, vcpu, trap),
             Exit::Wfe(trap) => {
@@ -112,7 +112,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// A load or store where no memory is.
     #[inline(never)]
-    fn mmio(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+    pub(super) fn mmio(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
         match vm.vgic.frame(mmio.ipa()) {
             Some((frame, offset)) => self.vgic(vm, vcpu, mmio, frame, offset),
             None => self.on_bus(vm, vcpu, mmio),
@@ -121,7 +121,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// An access to a device on the bus, or to nothing.
     #[inline(never)]
-    fn on_bus(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+    pub(super) fn on_bus(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
         let outcome = match vm.bus.find(mmio.ipa()) {
             Some((region, offset)) => {
                 let at = Access { offset, size: mmio.size(), now: self.machine.now() };

@@ -29,6 +29,7 @@ pub(super) struct Fake {
     pub(super) puts: usize,
     pub(super) published: Vec<HostRange>,
     pub(super) timer_high: bool,
+    pub(super) forgets_levels: bool,
     /// The virtual timer's PPI is active in this CPU's redistributor.
     pub(super) timer_active: bool,
 }
@@ -122,6 +123,9 @@ impl Machine for Fake {
     fn console_listen(&mut self, _: bool) {}
     fn console_irq(&self) -> Option<IntId> {
         Some(IntId::spi(1))
+    }
+    fn forgets_levels(&self) -> bool {
+        self.forgets_levels
     }
     fn random(&mut self) -> Option<u64> {
         Some(4)

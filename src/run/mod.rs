@@ -8,24 +8,31 @@
 //! | `mod.rs` | the loop, interrupts, blocking and waking |
 //! | `exits.rs` | `handle(exit) -> Next` |
 //! | `calls.rs` | what PSCI and the other calls do |
+//! | `slices.rs` | when the vCPU on this CPU is interrupted for others' sake |
 //! | `serial.rs` | a guest's serial port and the line behind it |
+//! | `counts.rs` | exits by reason, for whoever asked for them |
 //! | `report.rs` | what people read when a VM stops or stays silent |
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod calls;
+mod counts;
 mod exits;
 mod report;
 mod serial;
+mod slices;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod gic_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod timer_tests;
 
+pub use self::counts::Counts;
 use crate::console::Console;
 use crate::machine::{IntId, Machine, Ticks, ppi};
-use crate::sched::{Purpose, RunQueue, SLICE_MS, Timers};
+use crate::sched::{Purpose, RunQueue, Timers};
 use crate::vcpu::{CpuId, Power, Vcpu, VcpuId, VmId};
 use crate::vdev::vgic::{Kicks, Raised};
 use crate::vm::{Reason, Vm, event};
@@ -67,7 +74,9 @@ impl World {
         let vcpus = vms.iter().map(|vm| vm.slots().count()).sum();
         let running = AtomicUsize::new(vms.len());
         let queues = (0..cpus).map(|_| Mutex::new(RunQueue::new(vcpus))).collect();
-        Self { vms, queues, running, shown: AtomicU16::new(0) }
+        let world = Self { vms, queues, running, shown: AtomicU16::new(0) };
+        world.show_another();
+        world
     }
 
     /// A VM by its place.
@@ -92,9 +101,9 @@ impl World {
         self.shown.load(Ordering::Relaxed) == vm.id.0
     }
 
-    /// Shows the first VM that still runs, if there is one.
+    /// Shows the first VM that still runs and has something to show, if there is one.
     fn show_another(&self) {
-        if let Some(next) = self.vms.iter().find(|vm| !vm.is_stopping()) {
+        if let Some(next) = self.vms.iter().find(|vm| !vm.is_stopping() && !vm.without_uart) {
             self.shown.store(next.id.0, Ordering::Relaxed);
         }
     }
@@ -129,6 +138,8 @@ pub struct CpuLoop<'w, M> {
     slice_end: Option<Ticks>,
     /// What the hypervisor's timer is set to.
     armed: Option<Ticks>,
+    /// Exits by reason, where somebody asked for them.
+    counts: Option<Counts>,
 }
 
 /// How a vCPU's stay on this CPU ended.
@@ -149,7 +160,18 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             timers: Timers::default(),
             slice_end: None,
             armed: None,
+            counts: None,
         }
+    }
+
+    /// Has exits counted by their reason.
+    pub fn count_exits(&mut self) {
+        self.counts = Some(Counts::new(self.world.vms().len()));
+    }
+
+    /// What was counted.
+    pub fn take_counts(&mut self) -> Option<Counts> {
+        self.counts.take()
     }
 
     /// Runs guests until every VM has stopped.
@@ -183,12 +205,16 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let Some(vm) = self.world.vm(vcpu.vm) else { return };
         loop {
             self.slice_end = None;
-            if self.others_wait() {
+            if self.needs_slices() {
                 self.start_slice();
             } else {
                 self.rearm();
             }
-            match self.stint(vm, &mut vcpu) {
+            let stint = match self.counts {
+                None => self.stint(vm, &mut vcpu),
+                Some(_) => self.counted_stint(vm, &mut vcpu),
+            };
+            match stint {
                 Stint::Yielded if !self.others_wait() => continue,
                 Stint::Blocked if self.wait(vm, &mut vcpu) => continue,
                 Stint::Yielded => {
@@ -230,13 +256,19 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
     }
 
-    /// Enters the vCPU again and again until it blocks, yields or goes off.
-    fn stint(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu) -> Stint {
-        let Some(slot) = vm.slot(vcpu.id) else { return Stint::Off };
+    /// Has a vCPU that was suspended begin anew.
+    #[inline(always)]
+    fn begin(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
         if let Some((entry, x0)) = vcpu.resume_at.take() {
             self.put(vm, vcpu);
             vm.renew(vcpu, entry, x0);
         }
+    }
+
+    /// Enters the vCPU again and again until it blocks, yields or goes off.
+    fn stint(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu) -> Stint {
+        let Some(slot) = vm.slot(vcpu.id) else { return Stint::Off };
+        self.begin(vm, vcpu);
         let attention = vm.vgic.attention_flag(vcpu.id);
         loop {
             if slot.has_mail() && self.read_mail(vm, vcpu, slot.take()) {
@@ -251,6 +283,34 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 continue;
             }
             match next {
+                Next::Resume => {}
+                Next::Yield => return Stint::Yielded,
+                Next::Block => return Stint::Blocked,
+                Next::Off => return Stint::Off,
+                Next::Stop(reason) => self.stop(vm, vcpu, reason),
+            }
+        }
+    }
+
+    /// [`stint`](Self::stint) that counts. A copy, since a loop that only might count is slower even when it does
+    /// not: it has to put each exit together.
+    #[cold]
+    #[inline(never)]
+    fn counted_stint(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu) -> Stint {
+        let Some(slot) = vm.slot(vcpu.id) else { return Stint::Off };
+        self.begin(vm, vcpu);
+        loop {
+            if slot.has_mail() && self.read_mail(vm, vcpu, slot.take()) {
+                return Stint::Off;
+            }
+            if vm.vgic.attention(vcpu.id) {
+                self.sync(vm, vcpu);
+            }
+            let exit = self.machine.enter(vcpu);
+            if let Some(counts) = &mut self.counts {
+                counts.count(vm, vcpu, &exit);
+            }
+            match self.handle_rare(vm, vcpu, exit) {
                 Next::Resume => {}
                 Next::Yield => return Stint::Yielded,
                 Next::Block => return Stint::Blocked,
@@ -392,52 +452,6 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let kicks = vm.vgic.raise_linked(vcpu.id, id);
         self.kick(vm, Some(vcpu.id), kicks);
         true
-    }
-
-    /// The hypervisor's own timer fired.
-    fn timer_expired(&mut self, vcpu: Option<&Vcpu>) -> bool {
-        let now = self.machine.now();
-        // Its line stays high until it is set anew.
-        self.armed = None;
-        self.machine.arm_timer(None);
-        while let Some(purpose) = self.timers.expired(now) {
-            match purpose {
-                Purpose::Vcpu(vm, id) => {
-                    if let Some(vm) = self.world.vm(vm) {
-                        if let Some(slot) = vm.slot(id) {
-                            slot.post(event::TIMER);
-                        }
-                        self.wake(vm, id);
-                    }
-                }
-                Purpose::Device(vm, n) => self.device_timer(vm, n),
-                Purpose::Watchdog(vm) => self.watchdog(vm, vcpu),
-            }
-        }
-        let over = self.slice_end.is_some_and(|end| now >= end);
-        if over {
-            self.slice_end = None;
-        }
-        self.rearm();
-        over && self.others_wait()
-    }
-
-    fn start_slice(&mut self) {
-        let slice = self.machine.frequency().wrapping_mul(SLICE_MS).wrapping_div(1000);
-        self.slice_end = Some(Ticks(self.machine.now().0.wrapping_add(slice)));
-        self.rearm();
-    }
-
-    /// Sets the hypervisor's timer to whatever comes first; does nothing if that is what it is set to.
-    fn rearm(&mut self) {
-        let first = match (self.slice_end, self.timers.next()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        if first != self.armed {
-            self.armed = first;
-            self.machine.arm_timer(first);
-        }
     }
 
     /// Wakes the vCPUs that have something new; `me` is running here and looks for itself.

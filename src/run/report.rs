@@ -84,7 +84,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     #[cold]
     pub(super) fn watchdog(&mut self, vm: VmId, running: Option<&Vcpu>) {
         let Some(vm) = self.world.vm(vm) else { return };
-        if vm.spoke.load(Ordering::Relaxed) || vm.is_stopping() {
+        if vm.without_uart || vm.spoke.load(Ordering::Relaxed) || vm.is_stopping() {
             return;
         }
         match running.filter(|vcpu| vcpu.vm == vm.id) {

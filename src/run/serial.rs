@@ -18,6 +18,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// A load or store: what the port puts out goes on to the line, what was typed comes in.
     #[inline(never)]
     pub(super) fn serial(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+        if vm.without_uart {
+            return self.on_bus(vm, vcpu, mmio);
+        }
         let offset = mmio.ipa().raw().wrapping_sub(map::UART.start().raw());
         // A PL011 knows no time.
         let at = Access { offset, size: mmio.size(), now: Ticks(0) };

@@ -62,6 +62,7 @@ fn vm(id: u16, vcpus: u16, gic: Gic) -> (Arc<Vm>, Vec<u8>) {
         id: VmId(id),
         name: format!("vm{id}"),
         ram,
+        rom: None,
         stage2,
         bus: bus.ok().unwrap(),
         uart,
@@ -469,32 +470,30 @@ fn set_way_maintenance_flushes_the_ram_in_pieces_and_once() {
 }
 
 #[test]
-fn an_sgi_of_a_gicv2_guest_to_itself_is_there_at_the_next_entry() {
-    const GICD: u64 = 0x0800_0000;
-    for emulated in [false, true] {
-        let store = |offset: u64, value: u64| {
-            step(move |_, vcpu: &mut Vcpu| {
-                vcpu.lists.vmcr |= 0xf8 << 24 | 1;
-                vcpu.regs.set_x(5, value);
-                mmio(GICD + offset, true)
-            })
-        };
-        let seen = std::rc::Rc::new(std::cell::Cell::new(0));
-        let sees = seen.clone();
-        let steps = vec![
-            store(0, 1),
-            store(0x100, 1 << 3),
-            store(0xf00, 1 << 16 | 3),
-            step(move |_, vcpu| {
-                assert_eq!((vcpu.lists.used, vcpu.lists.lr[0] & (3 << 62 | 0x1fff)), (1, 1 << 62 | 3));
-                assert_eq!(vcpu.lists.signalled != 0, emulated);
-                assert_eq!(vcpu.regs.pc, 0x4020_000c, "past all three stores");
-                sees.set(1);
-                hvc(vcpu, 0x8400_0008, [0; 3])
-            }),
-        ];
-        let fake = Fake { steps: steps.into(), ..Fake::default() };
-        run_with(fake, &[1], Gic { version: GicVersion::V2, emulated });
-        assert_eq!(seen.get(), 1);
+fn exits_are_counted_by_reason_when_asked() {
+    let (vm, memory) = vm(0, 1, Gic { version: GicVersion::V3, emulated: false });
+    let world = World::new(vec![vm], 1);
+    world.start(&world.vms()[0], 0x4020_0000, 0x4000_0000, CpuId(0));
+    let id = SysRegId::new(3, 0, 0, 4, 0);
+    let steps = vec![
+        step(|_, vcpu| hvc(vcpu, 0x8400_0000, [0; 3])),
+        step(|_, _| mmio(0x0800_0004, false)),
+        step(|_, _| mmio(0x0900_0018, false)),
+        step(|_, _| mmio(0x0900_0018, false)),
+        step(move |_, _| Exit::SysReg(SysReg { reg: id, rt: 1, read: true })),
+        step(|_, _| Exit::Irq),
+    ];
+    let fake = Fake { steps: steps.into(), room: usize::MAX, ..Fake::default() };
+    let mut cpu = CpuLoop::new(fake, &world, CpuId(0));
+    cpu.count_exits();
+    cpu.run();
+    let counts = cpu.take_counts().unwrap();
+    // The last exit is the power off, which the script ends with.
+    for (reason, count) in
+        [("PSCI", 2), ("GICD", 1), ("pl011", 2), ("ID register", 1), ("IRQ", 1), ("WFI", 0), ("no device", 0)]
+    {
+        assert_eq!(counts.of(0, reason), count, "{reason}: {counts:?}");
     }
+    assert!(cpu.take_counts().is_none());
+    drop(memory);
 }

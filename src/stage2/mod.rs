@@ -95,6 +95,8 @@ pub enum Rights {
     Ram,
     /// Read only, never execute.
     ReadOnly,
+    /// Read and execute: a ROM.
+    Rom,
     /// Read and write a device's registers (Device-nGnRE), never execute.
     Device,
 }

@@ -45,6 +45,7 @@ impl Entry {
                 let rights = match rights {
                     Rights::Ram => S2AP_READ | S2AP_WRITE | MEM_ATTR_WB,
                     Rights::ReadOnly => S2AP_READ | XN | MEM_ATTR_WB,
+                    Rights::Rom => S2AP_READ | MEM_ATTR_WB,
                     Rights::Device => S2AP_READ | S2AP_WRITE | XN | MEM_ATTR_DEVICE,
                 };
                 to.raw() & ADDRESS | kind | rights | SH_INNER | AF
@@ -60,10 +61,11 @@ impl Entry {
         } else if level != Level::L3 && is_table_or_page {
             Entry::Table(to)
         } else {
+            let read_only = if raw & XN != 0 { Rights::ReadOnly } else { Rights::Rom };
             let rights = match (raw & S2AP_WRITE != 0, raw & MEM_ATTR_WB == MEM_ATTR_WB) {
                 (true, true) => Rights::Ram,
                 (true, false) => Rights::Device,
-                (false, _) => Rights::ReadOnly,
+                (false, _) => read_only,
             };
             Entry::Leaf(to, rights)
         }

@@ -92,6 +92,7 @@ fn descriptors_are_what_the_manual_says() {
         (0x8020_0000, PAGE_SIZE, Rights::Ram, 3, ram | 3),
         (0x8020_1000, PAGE_SIZE, Rights::ReadOnly, 3, read_only | 3),
         (0x8040_0000, BLOCK_2M, Rights::ReadOnly, 2, read_only | 1),
+        (0x8060_0000, BLOCK_2M, Rights::Rom, 2, 0x77c | 1),
     ];
     for (at, size, rights, level, attributes) in rows {
         assert_eq!(s.map(gpa(at), host(at, size), rights, &mut pages), Ok(Flush::Nothing));
@@ -306,6 +307,10 @@ fn model_unmap(model: &mut Model, range: GuestRange) {
     }
 }
 
+fn rights() -> impl Strategy<Value = Rights> {
+    prop::sample::select(vec![Rights::Ram, Rights::ReadOnly, Rights::Rom])
+}
+
 /// Ranges that meet the edges of blocks often.
 fn places() -> impl Strategy<Value = (u64, u64)> {
     let unit = prop_oneof![Just(PAGE_SIZE), Just(BLOCK_2M), Just(BLOCK_1G)];
@@ -324,17 +329,16 @@ proptest! {
     #[test]
     fn behaves_like_a_map_of_ranges(
         ipa_bits in prop::sample::select(vec![32_u8, 36, 40]),
-        steps in prop::collection::vec((any::<bool>(), places(), places(), any::<bool>()), 1..24),
+        steps in prop::collection::vec((any::<bool>(), places(), places(), rights()), 1..24),
     ) {
         let mut pages = HeapPages::new();
         let mut s = Stage2::new(Geometry { ipa_bits, pa_bits: 40, vmid16: false }, 1, &mut pages).unwrap();
         let mut model = Model::new();
         let limit = 1_u64 << ipa_bits;
-        for (add, (start, size), (to, _), ram) in steps {
+        for (add, (start, size), (to, _), rights) in steps {
             let range = guest(start, size);
             // Gigabytes page by page would take the test too long.
             let to = if size < BLOCK_1G / 2 { to } else { to & !(BLOCK_2M - 1) | start & (BLOCK_2M - 1) };
-            let rights = if ram { Rights::Ram } else { Rights::ReadOnly };
             if add {
                 let free = !model.iter().any(|(s, m)| *s < start + size && m.0 > start);
                 let expected = match (start + size <= limit, free) {

@@ -45,7 +45,7 @@ impl Results {
             let name = format!("longest stay at EL2 with a guest, instructions ({})", nice(&reason));
             bounds.push(Bound::new(&name, longest as f64, 20_000.0));
         }
-        bounds.extend(self.image.map(|size| Bound::new("image, KiB", size as f64 / 1024.0, 250.0)));
+        bounds.extend(self.image.map(|size| Bound::new("image, KiB", size as f64 / 1024.0, 300.0)));
         if let Some((own, each)) = self.boots.iter().find_map(|pair| pair.memory) {
             bounds.push(Bound::new("memory at EL2 for itself, KiB", own as f64 / 1024.0, 4096.0));
             bounds.push(Bound::new("memory at EL2 for a VM, KiB", each as f64 / 1024.0, 256.0));

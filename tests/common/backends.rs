@@ -59,7 +59,7 @@ impl Backend {
     pub(crate) fn arguments(&self) -> Vec<&'static str> {
         let mut arguments = Vec::new();
         if self.host == 2 {
-            arguments.extend(["--qemu-arg=-M", "--qemu-arg=virt,virtualization=on,gic-version=2"]);
+            arguments.extend(["--gic", "2"]);
         }
         if self.guest != self.host {
             arguments.extend(["--vgic", "2"]);

@@ -1,4 +1,4 @@
-//! One run of `mezz`: its console as a growing transcript, typing into it, and its end.
+//! One run of a machine: its console as a growing transcript, typing into it, and its end.
 //!
 //! Every wait ends: at the text, at the end of the run, or after [`PATIENCE`], which is far beyond what the
 //! slowest machine needs, so that no verdict depends on speed.
@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a whole run may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(400);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(900);
 
 /// What busybox's shell asks a terminal at each prompt: where its cursor is. A pipe never answers.
 const CURSOR_QUERY: &str = "\u{1b}[6n";
@@ -59,17 +59,22 @@ pub(crate) struct Run {
 
 impl Run {
     /// Starts `mezz run` with these arguments.
-    pub(crate) fn start<S: AsRef<OsStr>>(arguments: &[S]) -> Result<Run, String> {
-        let mezz = artifact("mezz", "mezz")?;
+    pub(crate) fn mezz<S: AsRef<OsStr>>(arguments: &[S]) -> Result<Run, String> {
         let image = artifact("mezzanine.img", "image")?;
-        let mut child = Command::new(&mezz)
-            .args([OsStr::new("run"), OsStr::new("--image"), image.as_os_str()])
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("{} does not start: {error}", mezz.display()))?;
+        let mut command = Command::new(artifact("mezz", "mezz")?);
+        command.args([OsStr::new("run"), OsStr::new("--image"), image.as_os_str()]).args(arguments);
+        Run::start(command)
+    }
+
+    /// Starts a machine.
+    pub(crate) fn start(mut command: Command) -> Result<Run, String> {
+        let mut child =
+            command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .map_err(|error| format!("{} does not start: {error}", command.get_program().display()))?;
         let heard = Arc::new((Mutex::new(Heard { open: 2, ..Heard::default() }), Condvar::new()));
         let mut ears = Vec::new();
         if let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) {
@@ -130,7 +135,9 @@ impl Run {
         let text = self.text();
         match status.success() {
             true => Ok(text),
-            false => Err(format!("mezz ended with {status}; its transcript ends with\n{}", tail(&text))),
+            false => {
+                Err(format!("the machine ended with {status}; its transcript ends with\n{}", tail(&text)))
+            }
         }
     }
 

@@ -22,7 +22,7 @@ fn a_bundle_is_what_mezzanine_reads() {
     assert_eq!((alpha.memory, alpha.vcpus), (64 << 20, 2));
     assert_eq!(alpha.gic, Some(mezzanine::map::GicVersion::V2));
     assert_eq!(alpha.initrd, Some(&b"070701"[..]));
-    assert_eq!(alpha.kernel, std::fs::read(bench.path("Image")).unwrap());
+    assert_eq!(alpha.kernel, Some(&*std::fs::read(bench.path("Image")).unwrap()));
     assert_eq!((beta.name.as_str(), beta.memory, beta.vcpus, beta.gic), ("beta", 256 << 20, 1, None));
     assert_eq!(beta.initrd, None);
 }
@@ -51,9 +51,7 @@ fn a_bundle_that_cannot_be_written() {
 fn the_tree_of_one_guest() {
     let bench = Bench::new();
     packed(&bench);
-    bench.mezz(&["tree", "vms.toml", "-o", "t.dtb"]).status(2).says(&["which VM", "alpha, beta"]);
-    bench.mezz(&["tree", "vms.toml", "--vm", "gamma", "-o", "t.dtb"]).status(2).says(&["no VM `gamma`"]);
-    let args = ["tree", "vms.toml", "--vm", "alpha", "--cpu", "cortex-a57", "-o", "t.dtb"];
+    let args = ["tree", "vms.toml", "alpha", "--cpu", "cortex-a57", "-o", "t.dtb"];
     bench.mezz(&args).status(0);
     let tree = std::fs::read(bench.path("t.dtb")).unwrap();
     let tree = dtoolkit::fdt::Fdt::new(&tree).unwrap();

@@ -54,6 +54,40 @@ fn ram_is_reckoned_from_the_guests() {
 }
 
 #[test]
+fn the_gic_and_the_tree() {
+    let bench = Bench::new();
+    let print = ["run", "--kernel", "Image", "--print"];
+    let printed = |more: &[&str]| bench.mezz(&[&print[..], more].concat()).status(0).out;
+    assert!(printed(&["--gic", "2"]).contains(" -M virt,virtualization=on,gic-version=2 "));
+    bench.mezz(&[&print[..], &["--gic", "4"]].concat()).status(2).says(&["2 or 3"]);
+    bench.file("vms.toml", "[machine]\ngic = 2\n[vm.a]\nkernel = \"Image\"\n");
+    let of_config =
+        |more: &[&str]| bench.mezz(&[&["run", "vms.toml", "--print"], more].concat()).status(0).out;
+    assert!(
+        of_config(&[]).contains("gic-version=2 ") && of_config(&["--gic", "3"]).contains("gic-version=3 ")
+    );
+
+    bench.file("m.dtb", include_bytes!("../fixtures/virt-gicv3.dtb"));
+    assert!(printed(&["--dtb", "m.dtb"]).contains(" -initrd BUNDLE -dtb m.dtb"));
+    let alone = bench.mezz(&["run", "--dtb", "m.dtb", "--print"]).status(0).out;
+    assert!(alone.contains(" -dtb m.dtb") && !alone.contains("-initrd"), "{alone}");
+    bench
+        .mezz(&[&print[..], &["--dtb", "gone.dtb"]].concat())
+        .status(2)
+        .says(&["E0505", "gone.dtb does not"]);
+    bench.mezz(&[&print[..], &["--dtb", "Image"]].concat()).status(2).says(&["E0521", "arm64 Linux Image"]);
+}
+
+#[test]
+fn exits_are_counted_by_an_option_of_mezzanines() {
+    let bench = Bench::new();
+    let print = ["run", "--kernel", "Image", "--print", "--trace-exits"];
+    assert!(bench.mezz(&print).status(0).out.ends_with(" -append trace-exits\n"));
+    let both = [&print[..], &["--options", "loglevel=debug"]].concat();
+    assert!(bench.mezz(&both).status(0).out.ends_with(" -append 'loglevel=debug trace-exits'\n"));
+}
+
+#[test]
 fn semihosting_is_refused_with_the_reason() {
     let bench = Bench::new();
     for arg in ["-semihosting", "--semihosting-config", "-semihosting-config=enable=on", "-readconfig"] {

@@ -53,10 +53,23 @@ const CASES: &[Case] = &[
         bundle: || change(|files| files.retain(|f| f.name.ends_with(".dtb"))),
     },
     Case { name: "an empty kernel", codes: &["E0401", "E0402"], bundle: || kernel(|k| k.clear()) },
+    Case { name: "a kernel of a few bytes", codes: &["E0421"], bundle: || kernel(|k| k.truncate(3)) },
+    Case { name: "a kernel that is no code", codes: &["E0421"], bundle: || kernel(|k| k.fill(0xfe)) },
+    Case { name: "an ELF kernel outside of RAM", codes: &["E0423"], bundle: || kernel(|k| *k = elf(0x1000)) },
     Case {
-        name: "a kernel of a few bytes",
-        codes: &["E0401", "E0402"],
-        bundle: || kernel(|k| k.truncate(40)),
+        name: "an ELF kernel over its tree",
+        codes: &["E0424"],
+        bundle: || kernel(|k| *k = elf(0x4000_0000)),
+    },
+    Case {
+        name: "an ELF kernel cut short",
+        codes: &["E0422"],
+        bundle: || {
+            kernel(|k| {
+                *k = elf(0x4020_0000);
+                k.pop();
+            })
+        },
     },
     Case { name: "a big-endian kernel", codes: &["E0405"], bundle: || kernel(|k| k[24] |= 1) },
     Case {
@@ -148,7 +161,7 @@ fn start(name: &str, bundle: Option<&[u8]>, more: &[&str]) -> Result<Outcome, Fa
 }
 
 /// It ended by itself, said one of these codes, and no guest ran.
-fn refused(outcome: &Outcome, codes: &[&str]) -> Result<(), Failed> {
+pub(crate) fn refused(outcome: &Outcome, codes: &[&str]) -> Result<(), Failed> {
     clean(outcome)?;
     if outcome.text.contains("hello: ") {
         return outcome.failed("a guest was started all the same");
@@ -185,6 +198,21 @@ fn kernel(spoil: impl FnOnce(&mut Vec<u8>)) -> Result<Vec<u8>, Failed> {
     let file = files.iter_mut().find(|f| !f.name.ends_with(".dtb")).ok_or("no kernel in the bundle")?;
     spoil(&mut file.data);
     Ok(bundle::write(&files))
+}
+
+/// An ELF file of one segment at this address.
+fn elf(at: u64) -> Vec<u8> {
+    let mut file = vec![0u8; 64 + 56];
+    file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    file[16..20].copy_from_slice(&[2, 0, 183, 0]);
+    file[24..32].copy_from_slice(&at.to_le_bytes());
+    file[32] = 64;
+    file[54..57].copy_from_slice(&[56, 0, 1]);
+    for (place, word) in [(64, 5 << 32 | 1), (72, 120), (80, at), (88, at), (96, 64), (104, 64)] {
+        file[place..place + 8].copy_from_slice(&u64::to_le_bytes(word));
+    }
+    file.extend([0x14; 64]);
+    file
 }
 
 fn tree(spoil: impl FnOnce(&mut Vec<u8>)) -> Result<Vec<u8>, Failed> {
@@ -277,7 +305,7 @@ fn changed_bytes() -> Result<(), Failed> {
 }
 
 /// The tree that QEMU makes for the usual machine.
-fn qemu_tree() -> Result<Vec<u8>, Failed> {
+pub(crate) fn qemu_tree() -> Result<Vec<u8>, Failed> {
     static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let n = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let file = Scratch::new(&format!("machine-{n}.dtb"), b"")?;

@@ -13,6 +13,8 @@
 mod backends;
 mod bundle;
 mod damage;
+mod dom0less;
+mod formats;
 mod gic;
 mod guest;
 mod image;
@@ -28,5 +30,7 @@ fn main() -> ExitCode {
     trials.extend(gic::trials());
     trials.extend(image::trials());
     trials.extend(damage::trials());
+    trials.extend(dom0less::trials());
+    trials.extend(formats::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -78,6 +78,14 @@ impl Gic {
         either!(self, gic => gic.priority_bits())
     }
 
+    /// See [`Machine::forgets_levels`](crate::machine::Machine::forgets_levels).
+    pub(super) fn forgets_levels(&self) -> bool {
+        match self {
+            Self::V2(gic) => gic.forgets_levels,
+            Self::V3(_) => false,
+        }
+    }
+
     /// Lets a shared interrupt through, to this CPU.
     pub(super) fn enable_spi(&self, id: IntId, mpidr: u64) {
         match self {

@@ -51,6 +51,8 @@ register_structs! {
         (0x000c => iar: ReadOnly<u32>),
         (0x0010 => eoir: WriteOnly<u32>),
         (0x0014 => _0),
+        (0x00fc => iidr: ReadOnly<u32>),
+        (0x0100 => _1),
         (0x1000 => dir: WriteOnly<u32>),
         (0x1004 => @END),
     },
@@ -71,6 +73,8 @@ register_structs! {
 
 /// Every interrupt has one priority: EL2 takes none while it runs, so order does not matter.
 const PRIORITY: u32 = 0xa0a0_a0a0;
+/// GICC_IIDR of QEMU's GICv2: architecture version 2 by Arm, and no product.
+const IIDR_OF_QEMU: u32 = 0x0002_043b;
 /// What is none of GICH_HCR's fields: those, enables and EOIcount, [`Lists::hcr`] has in the same places. GICv3's
 /// traps are none of GICv2's.
 const HCR_OTHER: u64 = (1 << lr::HCR_EOICOUNT_SHIFT) - (1 << 8);
@@ -81,6 +85,8 @@ pub(crate) struct Gic {
     interface: &'static Interface,
     /// Where it has the Virtualization Extensions.
     hypervisor: Option<&'static Hypervisor>,
+    /// It is QEMU's, with guests on GICV.
+    pub(super) forgets_levels: bool,
 }
 
 impl Gic {
@@ -98,13 +104,15 @@ impl Gic {
             return None;
         }
         // SAFETY: the caller says so; GICC is as large as it has to be.
-        let gic = unsafe {
+        let mut gic = unsafe {
             Self {
                 distributor: &*(dist.start().raw() as *const Distributor),
                 interface: &*(cpu.start().raw() as *const Interface),
                 hypervisor: hyp.map(|hyp| &*(hyp.start().raw() as *const Hypervisor)),
+                forgets_levels: false,
             }
         };
+        gic.forgets_levels = gic.hypervisor.is_some() && gic.interface.iidr.get() == IIDR_OF_QEMU;
         if first {
             gic.init_distributor();
         }

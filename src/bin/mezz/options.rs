@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use mezzanine::map::GicVersion;
 
-use crate::report::Reports;
+use crate::report::{Report, Reports};
 use crate::spec::{DEFAULT_MEMORY, Spec, VmSpec};
 use crate::{size, toml_config};
 
@@ -13,7 +13,7 @@ use crate::{size, toml_config};
 #[derive(Args)]
 pub(crate) struct Guests {
     /// Configuration with one or more guests (docs/config.md)
-    #[arg(value_name = "CONFIG.toml", required_unless_present = "kernel", conflicts_with_all = ["kernel", "initrd", "cmdline", "vcpus", "memory", "vgic", "name"])]
+    #[arg(value_name = "CONFIG.toml", conflicts_with_all = ["kernel", "initrd", "cmdline", "vcpus", "memory", "vgic", "name"])]
     config: Option<PathBuf>,
     /// The guest's kernel: an arm64 Linux Image, plain or gzip
     #[arg(long, value_name = "IMAGE")]
@@ -47,10 +47,20 @@ fn vgic(text: &str) -> Result<GicVersion, String> {
 }
 
 impl Guests {
+    /// Whether guests were named at all.
+    pub(crate) fn named(&self) -> bool {
+        self.config.is_some() || self.kernel.is_some()
+    }
+
     /// Reads the configuration, or makes one of the options.
     pub(crate) fn spec(&self) -> Result<Spec, Reports> {
         if let Some(path) = &self.config {
             return toml_config::read(path);
+        }
+        if !self.named() {
+            return Err(Report::new("E0520", "no guest was named")
+                .help("give a configuration, CONFIG.toml, or a guest's kernel with --kernel")
+                .into());
         }
         let name = self.name.clone().unwrap_or_else(|| "guest".into());
         let vm = VmSpec {
@@ -62,7 +72,9 @@ impl Guests {
             ..VmSpec::new(name, self.kernel.clone().unwrap_or_default())
         };
         let mut spec = Spec { vms: vec![vm], ..Spec::default() };
-        Reports::settle(spec.load())?;
+        let mut reports = spec.load();
+        reports.extend(spec.check(None));
+        Reports::settle(reports)?;
         Ok(spec)
     }
 }

@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use mezzanine::config::Bytes;
 
+use crate::host::{self, Host};
 use crate::report::{Report, Reports};
 
 /// Where RAM starts on `virt`.
@@ -19,14 +20,14 @@ pub(crate) struct Machine {
     pub(crate) program: OsString,
     /// QEMU's CPU model.
     pub(crate) cpu: String,
-    /// How many CPUs.
-    pub(crate) cpus: u16,
-    /// Bytes of RAM.
-    pub(crate) ram: u64,
+    /// CPUs, RAM and GIC.
+    pub(crate) host: Host,
     /// Mezzanine's own options.
     pub(crate) options: String,
     /// Mezzanine's image.
     pub(crate) image: PathBuf,
+    /// A tree in place of QEMU's own.
+    pub(crate) dtb: Option<PathBuf>,
     /// What the person adds.
     pub(crate) extra: Vec<String>,
 }
@@ -61,8 +62,9 @@ impl Machine {
     pub(crate) fn command_line(&self, payload: &Payload) -> Vec<OsString> {
         let mut line: Vec<OsString> = vec![self.program.clone()];
         let mut add = |words: &[&str]| line.extend(words.iter().map(OsString::from));
-        add(&["-M", "virt,virtualization=on,gic-version=3", "-cpu", &self.cpu]);
-        add(&["-smp", &self.cpus.to_string(), "-m", &Bytes(self.ram).to_string()]);
+        let board = format!("virt,virtualization=on,gic-version={}", host::number(self.host.gic));
+        add(&["-M", &board, "-cpu", &self.cpu]);
+        add(&["-smp", &self.host.cpus.to_string(), "-m", &Bytes(self.host.ram).to_string()]);
         // The serial port and QEMU's monitor share the terminal; `-serial stdio` alone would die of Ctrl-C.
         add(&["-nographic", "-nic", "none", "-no-reboot", "-kernel"]);
         line.push(self.image.clone().into());
@@ -71,6 +73,9 @@ impl Machine {
             Payload::Modules(modules) => {
                 line.extend(modules.iter().flat_map(|module| ["-device".into(), module.device()]));
             }
+        }
+        if let Some(dtb) = &self.dtb {
+            line.extend(["-dtb".into(), dtb.into()]);
         }
         if !self.options.is_empty() {
             line.extend(["-append".into(), self.options.clone().into()]);
@@ -115,6 +120,7 @@ pub(crate) fn check_argument(argument: &str) -> Result<(), Report> {
         "m" => "--ram",
         "kernel" => "--image",
         "initrd" => "--kernel and --initrd, or a configuration",
+        "dtb" => "--dtb",
         "append" => "--options for Mezzanine, or --cmdline for the guest",
         _ => return Ok(()),
     };
@@ -186,14 +192,16 @@ fn dies_with(_: &std::ffi::OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use mezzanine::map::GicVersion;
+
     use super::*;
 
     fn machine() -> Machine {
         Machine {
             program: "qemu".into(),
             cpu: "max".into(),
-            cpus: 2,
-            ram: 1 << 30,
+            host: Host { cpus: 2, ram: 1 << 30, gic: GicVersion::V3 },
+            dtb: None,
             options: String::new(),
             image: "m.img".into(),
             extra: vec!["-d".into(), "int".into()],

@@ -33,7 +33,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// `code` is explained in docs/config.md.
+    /// `code` is explained in docs/codes.md.
     pub(crate) fn new(code: &'static str, title: impl Into<String>) -> Self {
         Self { code, title: title.into(), only_looks_wrong: false, place: None, help: None }
     }
@@ -56,6 +56,11 @@ impl Report {
         let span = span.start.min(end)..span.end.min(end);
         self.place = Some((Rc::clone(source), span, label.into()));
         self
+    }
+
+    /// Whether it only looks wrong.
+    pub(crate) fn is_warning(&self) -> bool {
+        self.only_looks_wrong
     }
 
     fn start(&self) -> usize {
@@ -104,6 +109,14 @@ impl Reports {
             reports.show();
         }
         Ok(())
+    }
+
+    /// Shows any number of them, by line.
+    pub(crate) fn show_all(mut reports: Vec<Report>) {
+        reports.sort_by_key(Report::start);
+        if !reports.is_empty() {
+            Self(reports).show();
+        }
     }
 
     /// Writes them to standard error, coloured when that is a terminal.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use mezzanine::config::{VmConfig, check};
+use mezzanine::config::{Findings, HostFacts, VmConfig, check_all};
 use mezzanine::map::GicVersion;
 use mezzanine::problem::Problem;
 
@@ -41,6 +41,8 @@ pub(crate) struct MachineSpec {
     pub(crate) cpus: Option<u16>,
     /// Bytes of RAM.
     pub(crate) ram: Option<u64>,
+    /// Its interrupt controller.
+    pub(crate) gic: Option<GicVersion>,
     /// Where each key's value stands.
     pub(crate) spans: Spans,
 }
@@ -50,8 +52,10 @@ pub(crate) struct MachineSpec {
 pub(crate) struct VmSpec {
     /// Unique among the guests.
     pub(crate) name: String,
-    /// Linux Image, plain or gzip.
-    pub(crate) kernel: Blob,
+    /// Linux Image, plain or gzip, ELF or flat binary; there may be none with firmware.
+    pub(crate) kernel: Option<Blob>,
+    /// A ROM image.
+    pub(crate) firmware: Option<Blob>,
     /// Initial RAM disk.
     pub(crate) initrd: Option<Blob>,
     /// The kernel's command line.
@@ -62,6 +66,8 @@ pub(crate) struct VmSpec {
     pub(crate) vcpus: u16,
     /// The GIC that it sees; None leaves it to Mezzanine.
     pub(crate) gic: Option<GicVersion>,
+    /// One of its files is not there.
+    pub(crate) unreadable: bool,
     /// Where each key's value stands; `name` is where the guest starts.
     pub(crate) spans: Spans,
 }
@@ -75,6 +81,12 @@ pub(crate) struct Blob {
     pub(crate) bytes: Vec<u8>,
 }
 
+impl Blob {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl From<PathBuf> for Blob {
     fn from(path: PathBuf) -> Self {
         Self { path, bytes: Vec::new() }
@@ -86,12 +98,14 @@ impl VmSpec {
     pub(crate) fn new(name: String, kernel: PathBuf) -> Self {
         Self {
             name,
-            kernel: kernel.into(),
+            kernel: Some(kernel.into()),
+            firmware: None,
             initrd: None,
             cmdline: String::new(),
             memory: DEFAULT_MEMORY,
             vcpus: 1,
             gic: None,
+            unreadable: false,
             spans: Spans::new(),
         }
     }
@@ -99,8 +113,9 @@ impl VmSpec {
     /// The same as the library knows it.
     pub(crate) fn config(&self) -> VmConfig<'_> {
         VmConfig {
-            kernel: &self.kernel.bytes,
-            initrd: self.initrd.as_ref().map(|blob| blob.bytes.as_slice()),
+            kernel: self.kernel.as_ref().map(Blob::bytes),
+            firmware: self.firmware.as_ref().map(Blob::bytes),
+            initrd: self.initrd.as_ref().map(Blob::bytes),
             cmdline: self.cmdline.clone(),
             memory: self.memory,
             vcpus: self.vcpus,
@@ -109,22 +124,21 @@ impl VmSpec {
         }
     }
 
-    /// Bytes of kernel and initrd.
+    /// Bytes of the files.
     pub(crate) fn file_bytes(&self) -> u64 {
-        let initrd = self.initrd.as_ref().map_or(0, |blob| blob.bytes.len());
-        (self.kernel.bytes.len() as u64).saturating_add(initrd as u64)
+        let files = [&self.firmware, &self.kernel, &self.initrd].into_iter().flatten();
+        files.fold(0, |sum: u64, blob| sum.saturating_add(blob.bytes.len() as u64))
     }
 }
 
 impl Spec {
-    /// Reads the guests' files and has the library check every guest; returns what is wrong, or looks so.
+    /// Reads the guests' files; returns what is wrong with that, and leaves those guests out.
     pub(crate) fn load(&mut self) -> Vec<Report> {
         let (source, mut reports) = (self.source.clone(), Vec::new());
         for vm in &mut self.vms {
-            let kernel = ("kernel", &mut vm.kernel);
-            for (key, blob) in
-                [Some(kernel), vm.initrd.as_mut().map(|blob| ("initrd", blob))].into_iter().flatten()
-            {
+            let files =
+                [("kernel", &mut vm.kernel), ("firmware", &mut vm.firmware), ("initrd", &mut vm.initrd)];
+            for (key, blob) in files.into_iter().filter_map(|(key, blob)| Some((key, blob.as_mut()?))) {
                 match read(&blob.path) {
                     Ok(bytes) => blob.bytes = bytes,
                     Err(why) => {
@@ -133,23 +147,52 @@ impl Spec {
                         let report = Report::new("E0505", title)
                             .help(format!("paths are relative to {whose} directory"));
                         reports.push(place(report, source.as_ref(), &vm.spans, key, "this file"));
+                        vm.unreadable = true;
                     }
                 }
             }
         }
-        if reports.is_empty() {
-            // One by one, since the library stops at the first problem.
-            for vm in &self.vms {
-                match check(&[vm.config()], None) {
-                    Ok(warnings) => {
-                        reports
-                            .extend(warnings.into_iter().map(|problem| self.problem(vm, problem).warning()));
-                    }
-                    Err(problem) => reports.push(self.problem(vm, problem)),
-                }
-            }
-        }
+        // What could not be read is not checked further: one mistake, one report.
+        self.vms.retain(|vm| !vm.unreadable);
         reports
+    }
+
+    /// Has the library check the guests, against a machine if one is known; returns what is wrong, or looks so.
+    pub(crate) fn check(&self, host: Option<&HostFacts>) -> Vec<Report> {
+        if self.vms.is_empty() {
+            return Vec::new();
+        }
+        let vms: Vec<_> = self.vms.iter().map(VmSpec::config).collect();
+        let mut found = Findings::default();
+        check_all(&vms, host, &mut found);
+        let errors = found.errors.into_iter().map(|problem| self.report(problem));
+        errors.chain(found.warnings.into_iter().map(|problem| self.report(problem).warning())).collect()
+    }
+
+    /// Bytes of all guests' memory, and what their firmware lies in.
+    pub(crate) fn memory(&self) -> u64 {
+        self.vms.iter().fold(0u64, |sum, vm| sum.saturating_add(vm.config().host_bytes()))
+    }
+
+    /// Bytes of all guests' files.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.vms.iter().fold(0u64, |sum, vm| sum.saturating_add(vm.file_bytes()))
+    }
+
+    /// A problem that the library has with some guest.
+    fn report(&self, problem: Problem) -> Report {
+        let place = problem.place.as_str();
+        // A name may be anything, as long as nobody has checked it; the longest that fits is meant.
+        let vm = self.vms.iter().filter(|vm| {
+            let start = format!("vm.{}", vm.name);
+            place
+                .strip_prefix(start.as_str())
+                .map_or(start.starts_with(place), |rest| rest.is_empty() || rest.starts_with(' '))
+        });
+        match vm.max_by_key(|vm| vm.name.len()) {
+            Some(vm) => self.problem(vm, problem),
+            None => problem.into(),
+        }
     }
 
     /// A problem that the library has with a guest, at the key that it names.
@@ -180,7 +223,7 @@ fn place(report: Report, source: Option<&Rc<Source>>, spans: &Spans, key: &str, 
 }
 
 /// A file's bytes; else why not, as a sentence's end.
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
     if path.is_dir() {
         return Err("is a directory, not a file".to_owned());
     }

@@ -10,7 +10,7 @@ mod write;
 
 pub use write::write;
 
-use super::VmConfig;
+use super::{Findings, VmConfig};
 use crate::guest::image;
 use crate::problem;
 use crate::problem::Problem;
@@ -36,8 +36,37 @@ struct Archive<'a>(Vec<File<'a>>);
 ///
 /// # Errors
 /// E0203 no archive, E0204 a damaged or truncated one, E0205 no `mezzanine.dtb`, E0206 a damaged one,
-/// E0207 to E0210 for what it says.
+/// E0207 to E0231 for what it says.
 pub fn read(bytes: &[u8]) -> Result<Vec<VmConfig<'_>>, Problem> {
+    let mut found = Findings::default();
+    let vms = read_all(bytes, &mut found);
+    found.settle().map(|_| vms)
+}
+
+/// The same, with everything that is wrong, and the VMs that could be read all the same.
+pub fn read_all<'a>(bytes: &'a [u8], found: &mut Findings) -> Vec<VmConfig<'a>> {
+    let Some((archive, tree)) = found.take(open(bytes)) else { return Vec::new() };
+    tree::read(tree, &archive, found)
+}
+
+/// The tree that describes the VMs, as it lies in a bundle.
+///
+/// # Errors
+/// E0203 to E0205 as [`read`].
+pub fn tree_of(bytes: &[u8]) -> Result<&[u8], Problem> {
+    open(bytes).map(|(_, tree)| tree)
+}
+
+/// All files of a bundle, by their paths.
+///
+/// # Errors
+/// E0203, E0204 as [`read`].
+pub fn files(bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, Problem> {
+    let archive = Archive::read(bytes)?;
+    Ok(archive.0.iter().map(|file| (file.path, archive.data(file))).collect())
+}
+
+fn open(bytes: &[u8]) -> Result<(Archive<'_>, &[u8]), Problem> {
     let archive = Archive::read(bytes)?;
     let Some(tree) = archive.find(TREE) else {
         let first = archive.0.first().map_or("nothing", |f| f.path);
@@ -46,7 +75,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<VmConfig<'_>>, Problem> {
             ("Make the bundle with mezz pack; a guest's own initrd belongs inside of it")),
         );
     };
-    tree::read(tree, &archive)
+    Ok((archive, tree))
 }
 
 impl<'a> Archive<'a> {
@@ -75,11 +104,16 @@ impl<'a> Archive<'a> {
     }
 
     fn find(&self, path: &str) -> Option<&'a [u8]> {
-        let file = self.0.iter().find(|f| f.path == bare(path))?;
+        self.0.iter().find(|f| f.path == bare(path)).map(|file| self.data(file))
+    }
+
+    /// What a file holds; of several names for one file, only one has the data.
+    fn data(&self, file: &File<'a>) -> &'a [u8] {
         if file.data.is_empty() && file.inode.is_some() {
-            return self.0.iter().filter(|f| f.inode == file.inode).map(|f| f.data).find(|d| !d.is_empty());
+            let same = self.0.iter().filter(|f| f.inode == file.inode);
+            return same.map(|f| f.data).find(|d| !d.is_empty()).unwrap_or_default();
         }
-        Some(file.data)
+        file.data
     }
 }
 

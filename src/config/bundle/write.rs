@@ -2,7 +2,10 @@
 
 use super::TREE;
 use super::newc::{HEADER_SIZE, TRAILER};
-use super::tree::{DOMAIN, FILE, GIC_VERSION, KERNEL, MODULE, RAMDISK};
+use crate::addr::Address;
+use crate::config::domain::{
+    DEVICE_TREE, DOMAIN, FILE, FIRMWARE, GIC_VERSION, KERNEL, MODULE, RAMDISK, STATIC_CELLS, STATIC_MEMORY,
+};
 use crate::config::{VmConfig, check};
 use crate::fdt::Flat;
 use crate::map::GicVersion;
@@ -32,9 +35,16 @@ pub fn write(vms: &[VmConfig<'_>]) -> Result<Vec<u8>, Problem> {
     let mut tree = Flat::default();
     tree.begin("").text("compatible", "mezzanine,bundle").begin("chosen");
     for vm in vms {
-        let kernel = path_of(format!("{}/kernel", vm.name), vm.kernel);
-        let initrd = vm.initrd.map(|data| path_of(format!("{}/initrd", vm.name), data));
-        domain(&mut tree, vm, &kernel, initrd.as_deref())?;
+        let files = [
+            ("firmware", vm.firmware),
+            ("kernel", vm.kernel),
+            ("initrd", vm.initrd),
+            ("partial.dtb", vm.partial_tree),
+        ];
+        let [firmware, kernel, initrd, partial] =
+            files.map(|(name, file)| file.map(|data| path_of(format!("{}/{name}", vm.name), data)));
+        let further = [(RAMDISK, "ramdisk", initrd), (DEVICE_TREE, "device-tree", partial)];
+        domain(&mut tree, vm, firmware.as_deref(), kernel.as_deref(), &further)?;
     }
     tree.end();
     tree.end();
@@ -49,7 +59,16 @@ pub fn write(vms: &[VmConfig<'_>]) -> Result<Vec<u8>, Problem> {
     Ok(out)
 }
 
-fn domain(tree: &mut Flat, vm: &VmConfig<'_>, kernel: &str, initrd: Option<&str>) -> Result<(), Problem> {
+/// A module's kind, the name of its node, and its path, if there is one.
+type Further = (&'static str, &'static str, Option<String>);
+
+fn domain(
+    tree: &mut Flat,
+    vm: &VmConfig<'_>,
+    firmware: Option<&str>,
+    kernel: Option<&str>,
+    further: &[Further],
+) -> Result<(), Problem> {
     if !check::is_name(&vm.name) {
         return Err(problem!("E0217", ("{} name", vm.place); ("\"{}\" is no name for a node", vm.name);
             ("Use 1 to 31 letters, digits, - and _")));
@@ -57,16 +76,31 @@ fn domain(tree: &mut Flat, vm: &VmConfig<'_>, kernel: &str, initrd: Option<&str>
     tree.begin(&vm.name)
         .text("compatible", DOMAIN)
         .words("memory", &[vm.memory / 1024])
-        .cells("cpus", &[u32::from(vm.vcpus)])
-        .flag("vpl011");
+        .cells("cpus", &[u32::from(vm.vcpus)]);
+    if !vm.without_uart {
+        tree.flag("vpl011");
+    }
     match vm.gic {
         Some(GicVersion::V2) => tree.cells(GIC_VERSION, &[2]),
         Some(GicVersion::V3) => tree.cells(GIC_VERSION, &[3]),
         None => tree,
     };
-    module(tree, "kernel", KERNEL, kernel).text("bootargs", &vm.cmdline).end();
-    if let Some(path) = initrd {
-        module(tree, "ramdisk", RAMDISK, path).end();
+    if !vm.static_memory.is_empty() {
+        let pieces: Vec<u64> =
+            vm.static_memory.iter().flat_map(|piece| [piece.start().raw(), piece.size()]).collect();
+        STATIC_CELLS.iter().for_each(|name| _ = tree.cells(name, &[2]));
+        tree.words(STATIC_MEMORY, &pieces);
+    }
+    if let Some(path) = firmware {
+        tree.text(FIRMWARE, path);
+    }
+    if let Some(path) = kernel {
+        module(tree, "kernel", KERNEL, path).text("bootargs", &vm.cmdline).end();
+    }
+    for (kind, name, path) in further {
+        if let Some(path) = path {
+            module(tree, name, kind, path).end();
+        }
     }
     tree.end();
     Ok(())

@@ -317,7 +317,7 @@ impl Bank {
             entry |= lr::PENDING;
         }
         self.hardware &= !b;
-        if self.linked & b != 0 && !(active && latch) {
+        if self.linked & b != 0 && !(active && self.latch & b != 0) {
             // The architecture has no pending and active hardware entry: that one is ours to end.
             entry |= lr::HW | u64::from(intid) << lr::PINTID_SHIFT;
             self.hardware |= b;

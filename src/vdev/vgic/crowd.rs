@@ -100,17 +100,19 @@ impl Load<'_> {
         let room = self.vgic.lists as usize;
         let actives = active.len.min(room.saturating_sub(pending.len.min(1)));
         let pendings = pending.len.min(room.saturating_sub(actives));
+        // While others wait, nothing may come to pend in a list register without that being told: it would
+        // pass for the most urgent.
+        let waiting = pending.more || pending.len > pendings;
         for key in pending.best(pendings).chain(active.best(actives)) {
             let intid = key & 0xffff;
             let Some(n) = self.vacant() else { break };
             if intid < 32 {
-                self.list_private(n, intid);
+                self.list_private(n, intid, waiting);
             } else {
-                self.list_spi(n, spi_bank(intid) as u32, intid & 31);
+                self.list_spi(n, spi_bank(intid) as u32, intid & 31, waiting);
             }
         }
         self.mark_dirty(&before);
-        let waiting = pending.more || pending.len > pendings;
         let outside = active.more || active.len > actives;
         crowded_hcr(waiting, outside, vmcr)
     }

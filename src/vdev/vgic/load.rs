@@ -167,20 +167,25 @@ impl Load<'_> {
     }
 
     /// Puts a private interrupt into list register `n`.
+    ///
+    /// `apart`: what is active and pending goes there as active alone, and its end calls for the rest.
     #[inline(always)]
-    pub(super) fn list_private(&mut self, n: u32, lane: u32) {
+    pub(super) fn list_private(&mut self, n: u32, lane: u32, apart: bool) {
         let Private { bank, sources, .. } = &mut *self.private;
-        let forward = bank.forwarded(self.groups) & bit(lane) != 0;
+        let forward =
+            bank.forwarded(self.groups) & bit(lane) != 0 && !(apart && bank.active & bit(lane) != 0);
         let entry = sources::entry(bank, Some(sources), lane, lane, forward);
         write(self.lists, n, entry);
         self.lists.used |= bit(n) as u16;
     }
 
-    /// Puts an SPI of this vCPU's queue into list register `n`.
-    pub(super) fn list_spi(&mut self, n: u32, bank: u32, lane: u32) {
+    /// Puts an SPI of this vCPU's queue into list register `n`; `apart` as above.
+    pub(super) fn list_spi(&mut self, n: u32, bank: u32, lane: u32, apart: bool) {
         let Some(spis) = self.spis.as_deref_mut() else { return };
         let Some(here) = spis.banks.get_mut(bank as usize) else { return };
-        let forward = here.bank.forwarded(self.groups) & bit(lane) != 0 && here.target(lane) == self.me;
+        let apart = apart && here.bank.active & bit(lane) != 0;
+        let mine = here.target(lane) == self.me && !apart;
+        let forward = here.bank.forwarded(self.groups) & bit(lane) != 0 && mine;
         let entry = here.bank.entry(lane, spi_intid(bank, lane), forward);
         write(self.lists, n, entry);
         self.lists.used |= bit(n) as u16;
@@ -194,7 +199,7 @@ impl Load<'_> {
     fn fill(&mut self) -> bool {
         for lane in Bits(self.private.bank.deliverable(self.groups)) {
             let Some(n) = self.vacant() else { return false };
-            self.list_private(n, lane);
+            self.list_private(n, lane, false);
         }
         self.spis.is_none() || self.fill_spis()
     }
@@ -203,7 +208,7 @@ impl Load<'_> {
         for bank in Bits(self.cpu.spi_banks.load(Ordering::Relaxed)) {
             for lane in Bits(self.queue(bank)) {
                 let Some(n) = self.vacant() else { return false };
-                self.list_spi(n, bank, lane);
+                self.list_spi(n, bank, lane, false);
             }
         }
         true

@@ -16,6 +16,7 @@ pub type Target = fn(&[u8]);
 /// All of them, by the names of their folders in the corpus.
 pub const ALL: &[(&str, Target)] = &[
     ("tree", trees::machine),
+    ("partial", trees::partial),
     ("bundle", ways::bundle),
     ("cpio", ways::cpio),
     ("image", ways::image),

@@ -60,8 +60,10 @@ pub fn elf(data: &[u8]) {
 
 /// Plans and loads a kernel: nothing of it may go anywhere but into the VM's RAM.
 fn start(kernel: &[u8]) {
-    let vm = VmConfig { kernel, memory: RAM, vcpus: 1, ..VmConfig::named("fuzz") };
+    let vm = VmConfig { kernel: Some(kernel), memory: RAM, vcpus: 1, ..VmConfig::named("fuzz") };
     let Some(ram) = GuestRange::new(RAM_BASE, RAM) else { return };
+    let rom = VmConfig { firmware: Some(kernel), kernel: None, ..vm.clone() };
+    let _ = Layout::plan(&rom, ram);
     let Ok(layout) = Layout::plan(&vm, ram) else { return };
     let mut left = RAM;
     let _ = load(&vm, &layout, &mut |at, bytes| {

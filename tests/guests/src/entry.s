@@ -14,6 +14,9 @@ _start:
 
 // x29 is the one register whose value at entry is lost: a store needs an address.
 entry:
+    adrp    x29, _start
+    lsr     x29, x29, #30
+    cbz     x29, from_rom
     adrp    x29, BOOT
     add     x29, x29, :lo12:BOOT
     stp     x0, x1, [x29, #0]
@@ -69,6 +72,26 @@ entry:
     mov     x0, #0
     bl      set_up_cpu
     b       rust_start
+
+// Below RAM: this is firmware in a ROM, where nothing can be written. It goes on as a kernel 2 MiB into RAM, with
+// what it finds at once in x20 to x22: PC, CurrentEL, SCTLR_EL1.
+from_rom:
+    adr     x20, .
+    mrs     x21, currentel
+    mrs     x22, sctlr_el1
+    adrp    x9, _start
+    adrp    x10, __bss_start
+    mov     x11, #0x40200000
+1:  ldp     x12, x13, [x9], #16
+    stp     x12, x13, [x11], #16
+    cmp     x9, x10
+    b.lo    1b
+    dsb     sy
+    ic      iallu
+    dsb     sy
+    isb
+    mov     x11, #0x40200000
+    br      x11
 
 // A CPU that PSCI CPU_ON started: x0 is its number here.
     .global secondary_entry

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use clap::Args;
 use mezzanine::config::{Bytes, Options};
+use mezzanine::guest::image;
 use mezzanine::problem::nearest;
 
+use crate::host::{Host, HostArgs};
 use crate::options::Guests;
 use crate::qemu::{self, Machine, Payload};
 use crate::report::{Report, Reports};
 use crate::spec::{BOARDS, Spec};
 use crate::transcript::Verdict;
-use crate::{cpu, guests, size, symbolize};
+use crate::{cpu, guests, spec, symbolize};
 
 mod modules;
 mod relay;
@@ -32,12 +34,8 @@ pub(crate) struct RunArgs {
     /// QEMU's CPU model, 64-bit [default: cortex-a72]
     #[arg(long, value_name = "MODEL")]
     cpu: Option<String>,
-    /// CPUs of the machine [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
-    cpus: Option<u16>,
-    /// RAM of the machine, for instance 1G [default: what the guests need, and room]
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
-    ram: Option<u64>,
+    #[command(flatten)]
+    host: HostArgs,
     /// Mezzanine's own options, for instance "loglevel=debug"
     #[arg(long, value_name = "TEXT", default_value = "")]
     options: String,
@@ -47,6 +45,12 @@ pub(crate) struct RunArgs {
     /// One more argument for QEMU; repeat it for each word
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     qemu_arg: Vec<String>,
+    /// Device tree that QEMU gives Mezzanine in place of its own; guests may be in it
+    #[arg(long, value_name = "FILE.dtb")]
+    dtb: Option<PathBuf>,
+    /// Count the guests' exits by reason, and print a table of each VM when all have stopped
+    #[arg(long)]
+    trace_exits: bool,
     /// Write the bundle to this file and keep it
     #[arg(long, value_name = "PATH", conflicts_with = "modules")]
     bundle: Option<PathBuf>,
@@ -64,13 +68,18 @@ pub(crate) struct RunArgs {
 /// The verb.
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Reports> {
     Reports::settle(args.qemu_arg.iter().filter_map(|arg| qemu::check_argument(arg).err()).collect())?;
-    let spec = args.guests.spec()?;
+    // A tree of one's own may have its guests in it.
+    let spec =
+        if args.dtb.is_some() && !args.guests.named() { Spec::default() } else { args.guests.spec()? };
     check_board(args)?;
+    check_dtb(args)?;
     Options::parse(&args.options).map_err(Report::from)?;
     let mut machine = machine(args, &spec)?;
-    let (payload, temporary) = if args.modules {
+    let (payload, temporary) = if spec.vms.is_empty() {
+        (Payload::Modules(Vec::new()), None)
+    } else if args.modules {
         machine.options = modules::options(&machine.options, &spec)?;
-        (Payload::Modules(modules::place(&spec, machine.ram)?), None)
+        (Payload::Modules(modules::place(&spec, machine.host.ram)?), None)
     } else {
         bundle(args, &spec)?
     };
@@ -104,12 +113,18 @@ fn machine(args: &RunArgs, spec: &Spec) -> Result<Machine, Reports> {
         Some(_) => report,
         None => spec.at_machine(report, "cpu", "this model"),
     })?;
+    let host = Host::decide(&args.host, spec)?;
+    check_ram(args, spec, host.ram)?;
+    let mut options = args.options.clone();
+    if args.trace_exits {
+        options = format!("{options} trace-exits").trim_start().to_owned();
+    }
     Ok(Machine {
         program: qemu::program(),
         cpu: cpu.to_owned(),
-        cpus: args.cpus.or(spec.machine.cpus).unwrap_or(1),
-        ram: ram(args, spec)?,
-        options: args.options.clone(),
+        host,
+        options,
+        dtb: args.dtb.clone(),
         image: image(args)?,
         extra: args.qemu_arg.clone(),
     })
@@ -126,34 +141,33 @@ fn image(args: &RunArgs) -> Result<PathBuf, Report> {
         .help("build it with `make image`, or name it with --image or in MEZZANINE_IMAGE"))
 }
 
-/// Bytes of RAM that `virt` needs at least, as QEMU puts the bundle 128 MiB into it.
-const LEAST_RAM: u64 = 512 << 20;
-/// RAM is given in steps of this.
-const RAM_STEP: u64 = 256 << 20;
-/// Room beside the guests' own RAM and their files: what lies below QEMU's initrd, the tree, Mezzanine itself.
-const ROOM: u64 = 160 << 20;
-
-fn ram(args: &RunArgs, spec: &Spec) -> Result<u64, Report> {
-    let guests = spec.vms.iter().fold(0u64, |sum, vm| sum.saturating_add(vm.memory));
-    let Some(ram) = args.ram.or(spec.machine.ram) else {
-        let files = spec.vms.iter().fold(0u64, |sum, vm| sum.saturating_add(vm.file_bytes()));
-        let needed = guests.saturating_add(files).saturating_add(ROOM).max(LEAST_RAM);
-        return Ok(needed.div_ceil(RAM_STEP).saturating_mul(RAM_STEP));
-    };
-    if ram > guests && ram.is_multiple_of(1 << 20) {
-        return Ok(ram);
+/// Refuses a machine that has less RAM than its guests; Mezzanine itself will tell more exactly.
+fn check_ram(args: &RunArgs, spec: &Spec, ram: u64) -> Result<(), Report> {
+    let guests = spec.memory();
+    if ram > guests {
+        return Ok(());
     }
-    let (title, help) = if ram > guests {
-        (format!("the machine cannot have {} of RAM", Bytes(ram)), "use whole MiB".to_owned())
-    } else {
-        (
-            format!("the guests need {} of the machine's {} of RAM", Bytes(guests), Bytes(ram)),
-            "give the machine more RAM than all guests together, or say nothing and mezz reckons it"
-                .to_owned(),
+    let report = Report::new(
+        "E0507",
+        format!("the guests need {} of the machine's {} of RAM", Bytes(guests), Bytes(ram)),
+    )
+    .help("give the machine more RAM than all guests together, or say nothing and mezz reckons it");
+    Err(if args.host.ram.is_some() { report } else { spec.at_machine(report, "ram", "too little") })
+}
+
+/// The tree in QEMU's own tree's place.
+fn check_dtb(args: &RunArgs) -> Result<(), Report> {
+    let Some(path) = &args.dtb else { return Ok(()) };
+    let bytes = spec::read(path)
+        .map_err(|why| Report::new("E0505", format!("device tree {} {why}", path.display())))?;
+    match mezzanine::fdt::total_size(&bytes).is_some_and(|size| size <= bytes.len()) {
+        true => Ok(()),
+        false => Err(Report::new(
+            "E0521",
+            format!("{} is no device tree: it looks like {}", path.display(), image::looks_like(&bytes)),
         )
-    };
-    let report = Report::new("E0507", title).help(help);
-    Err(if args.ram.is_some() { report } else { spec.at_machine(report, "ram", "too little") })
+        .help("give a whole .dtb; dtc makes one of a .dts")),
+    }
 }
 
 /// Packs the guests into the file that was named, or one that goes away by itself.

@@ -28,6 +28,11 @@ pub(crate) fn options(own: &str, spec: &Spec) -> Result<String, Report> {
             .help("modules cannot say so: leave --modules away");
         return Err(spec.at_vm(report, vm, "gic", "only a bundle can say this"));
     }
+    if let Some(vm) = spec.vms.iter().find(|vm| vm.firmware.is_some()) {
+        let report = Report::new("E0513", format!("VM `{}` has firmware", vm.name))
+            .help("modules cannot bring it: leave --modules away");
+        return Err(spec.at_vm(report, vm, "firmware", "only a bundle can have this"));
+    }
     let sizes = format!("memory={} vcpus={}", Bytes(first.memory), first.vcpus);
     Ok(if own.is_empty() { sizes } else { format!("{own} {sizes}") })
 }
@@ -36,7 +41,8 @@ pub(crate) fn options(own: &str, spec: &Spec) -> Result<String, Report> {
 pub(crate) fn place(spec: &Spec, ram: u64) -> Result<Vec<Module>, Report> {
     let files = spec.vms.iter().flat_map(|vm| {
         let initrd = vm.initrd.as_ref().map(|blob| (blob, None));
-        std::iter::once((&vm.kernel, Some(vm.cmdline.clone()))).chain(initrd)
+        let kernel = vm.kernel.as_ref().map(|blob| (blob, Some(vm.cmdline.clone())));
+        kernel.into_iter().chain(initrd)
     });
     let sized: Vec<_> =
         files.map(|(blob, args)| (&blob.path, args, blocks(blob.bytes.len() as u64))).collect();
@@ -72,7 +78,7 @@ mod tests {
     fn vm(name: &str, initrd: Option<&str>) -> VmSpec {
         let blob = |path: &str| Blob { path: path.into(), bytes: vec![1; 100] };
         VmSpec {
-            kernel: blob("Image"),
+            kernel: Some(blob("Image")),
             initrd: initrd.map(blob),
             cmdline: format!("of={name}"),
             memory: 64 << 20,
@@ -108,5 +114,7 @@ mod tests {
         let other =
             Spec { vms: vec![vm("a", None), VmSpec { vcpus: 1, ..vm("b", None) }], ..Spec::default() };
         assert!(options("", &other).is_err());
+        let rom = VmSpec { firmware: vm("a", None).kernel, ..vm("a", None) };
+        assert!(options("", &Spec { vms: vec![rom], ..Spec::default() }).is_err());
     }
 }

@@ -20,14 +20,16 @@ use crate::spec::{BOARDS, MachineSpec, Spec, VmSpec};
 mod tests;
 
 const ROOT_KEYS: [&str; 2] = ["machine", "vm"];
-const MACHINE_KEYS: [&str; 4] = ["board", "cpu", "cpus", "ram"];
-const VM_KEYS: [&str; 6] = ["kernel", "initrd", "cmdline", "memory", "vcpus", "gic"];
+const MACHINE_KEYS: [&str; 5] = ["board", "cpu", "cpus", "ram", "gic"];
+const VM_KEYS: [&str; 7] = ["kernel", "firmware", "initrd", "cmdline", "memory", "vcpus", "gic"];
 
 /// What the same things are called elsewhere.
 const MACHINE_SYNONYMS: [(&str, &str); 4] =
     [("memory", "ram"), ("mem", "ram"), ("vcpus", "cpus"), ("smp", "cpus")];
-const VM_SYNONYMS: [(&str, &str); 11] = [
+const VM_SYNONYMS: [(&str, &str); 13] = [
     ("image", "kernel"),
+    ("bios", "firmware"),
+    ("rom", "firmware"),
     ("ramdisk", "initrd"),
     ("initramfs", "initrd"),
     ("append", "cmdline"),
@@ -53,33 +55,51 @@ pub(crate) fn read(path: &Path) -> Result<Spec, Reports> {
         Report::new("E0505", format!("configuration {} {why}", path.display()))
             .help("a configuration is a TOML file: see docs/config.md")
     })?;
-    let directory = path.parent().unwrap_or(Path::new(""));
-    parse(path.display().to_string(), text, directory)
+    let (spec, mut reports) = parse(path.display().to_string(), text, parent(path));
+    if let Some(spec) = &spec {
+        reports.extend(spec.check(None));
+    }
+    Reports::settle(reports)?;
+    // Without a mistake there is one.
+    Ok(spec.unwrap_or_default())
 }
 
-/// The same for a text; `directory` is what its paths are relative to.
-fn parse(path: String, text: String, directory: &Path) -> Result<Spec, Reports> {
+/// What paths in a configuration are relative to.
+pub(crate) fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+/// The same for a text, without checks of what the guests are: what could be read, and what is wrong with the
+/// rest. `directory` is what its paths are relative to.
+pub(crate) fn parse(path: String, text: String, directory: &Path) -> (Option<Spec>, Vec<Report>) {
     let source = Rc::new(Source { path, text });
     // Only the first error: those after it are often its echo.
-    let root = DeTable::parse(&source.text).map_err(|error| {
-        let label = error.message().replace('\n', "; ");
-        Report::new("E0501", "this is not valid TOML").at(&source, error.span().unwrap_or_default(), label)
-    })?;
-
+    let root = match DeTable::parse(&source.text) {
+        Ok(root) => root,
+        Err(error) => {
+            let label = error.message().replace('\n', "; ");
+            let report = Report::new("E0501", "this is not valid TOML").at(
+                &source,
+                error.span().unwrap_or_default(),
+                label,
+            );
+            return (None, vec![report]);
+        }
+    };
     let mut walk = Walk { source: &source, directory, reports: Vec::new() };
     let (machine, vms) = walk.root(root.get_ref());
     let mut reports = walk.reports;
+    let none = vms.is_empty();
     let mut spec = Spec { machine, vms, source: Some(Rc::clone(&source)) };
     reports.extend(spec.load());
-    if spec.vms.is_empty() && reports.is_empty() {
+    if none && reports.is_empty() {
         reports.push(
             Report::new("E0508", "the configuration has no VM")
                 .at(&source, 0..0, "no [vm.NAME] in this file")
                 .help("add a table [vm.NAME] with `kernel = \"FILE\"`"),
         );
     }
-    Reports::settle(reports)?;
-    Ok(spec)
+    (Some(spec), reports)
 }
 
 /// The state of one reading.
@@ -126,6 +146,7 @@ impl Walk<'_> {
                 "board" => machine.board = self.board(value),
                 "cpu" => machine.cpu = self.string(value, known).map(str::to_owned),
                 "cpus" => machine.cpus = self.count(value, known),
+                "gic" => machine.gic = self.gic(value, "a machine"),
                 _ => machine.ram = self.size(value, known),
             }
         }
@@ -172,32 +193,38 @@ impl Walk<'_> {
     fn vm(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, table: &DeTable<'_>) -> Option<VmSpec> {
         let mut vm = VmSpec::new(name.get_ref().to_string(), PathBuf::new());
         vm.spans.insert("name", name.span());
-        let before = self.reports.len();
         let place = format!("[vm.{}]", vm.name);
+        let mut unknown = 0;
+        let before = self.reports.len();
         for (key, value) in table {
             let word = key.get_ref().as_ref();
             let Some(known) = VM_KEYS.into_iter().find(|known| *known == word) else {
                 self.unknown(&key.span(), word, &place, &VM_KEYS, &VM_SYNONYMS);
+                unknown += 1;
                 continue;
             };
             vm.spans.insert(known, value.span());
             match known {
-                "kernel" => vm.kernel = self.path(value, known).unwrap_or_default().into(),
+                "kernel" => vm.kernel = self.path(value, known).map(Into::into),
+                "firmware" => vm.firmware = self.path(value, known).map(Into::into),
                 "initrd" => vm.initrd = self.path(value, known).map(Into::into),
                 "cmdline" => vm.cmdline = self.string(value, known).unwrap_or_default().into(),
                 "memory" => vm.memory = self.size(value, known).unwrap_or_default(),
                 "vcpus" => vm.vcpus = self.count(value, known).unwrap_or_default(),
-                _ => vm.gic = self.gic(value),
+                _ => vm.gic = self.gic(value, "guests"),
             }
         }
         if !table.contains_key("kernel") {
-            let report = Report::new("E0503", format!("{place} has no `kernel`"))
-                .at(self.source, name.span(), "this guest")
-                .help("add `kernel = \"FILE\"`: a Linux Image, plain or gzip");
-            self.reports.push(report);
+            vm.kernel = None;
+            if !table.contains_key("firmware") {
+                let report = Report::new("E0503", format!("{place} has no `kernel`"))
+                    .at(self.source, name.span(), "this guest")
+                    .help("add `kernel = \"FILE\"`: a Linux Image, plain or gzip; or `firmware = \"FILE\"`");
+                self.reports.push(report);
+            }
         }
-        // What could not be read is not checked further: one mistake, one report.
-        (self.reports.len() == before).then_some(vm)
+        // What could not be read is not checked further: one mistake, one report. An unknown key is no value.
+        (self.reports.len() == before + unknown).then_some(vm)
     }
 
     fn string<'v>(&mut self, value: &'v Value<'_>, key: &str) -> Option<&'v str> {
@@ -215,14 +242,14 @@ impl Walk<'_> {
         self.string(value, key).map(|text| self.directory.join(text))
     }
 
-    fn gic(&mut self, value: &Value<'_>) -> Option<GicVersion> {
+    fn gic(&mut self, value: &Value<'_>, whose: &str) -> Option<GicVersion> {
         match self.count(value, "gic")? {
             2 => Some(GicVersion::V2),
             3 => Some(GicVersion::V3),
             other => {
-                let report = Report::new("E0506", format!("there is no GICv{other} for guests"))
+                let report = Report::new("E0506", format!("there is no GICv{other} for {whose}"))
                     .at(self.source, value.span(), "neither 2 nor 3")
-                    .help("write 2 or 3, or nothing: Mezzanine then takes what the machine has");
+                    .help("write 2 or 3, or nothing: a machine then has 3, and a guest what the machine has");
                 self.reports.push(report);
                 None
             }

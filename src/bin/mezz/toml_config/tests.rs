@@ -17,6 +17,12 @@ fn directory() -> &'static Path {
         std::fs::write(files.path().join("Image"), image).unwrap();
         std::fs::write(files.path().join("initrd"), b"070701").unwrap();
         std::fs::write(files.path().join("text"), b"hello").unwrap();
+        // A branch, and nothing in particular.
+        let rom = [&0x1400_0010u32.to_le_bytes()[..], &[0x91; 96]].concat();
+        std::fs::write(files.path().join("rom"), &rom).unwrap();
+        let large = std::fs::File::create(files.path().join("large")).unwrap();
+        std::io::Write::write_all(&mut &large, &rom).unwrap();
+        large.set_len((64 << 20) + 1).unwrap();
         std::fs::create_dir(files.path().join("directory")).unwrap();
         files
     });
@@ -24,7 +30,12 @@ fn directory() -> &'static Path {
 }
 
 fn read_text(text: &str) -> Result<Spec, String> {
-    parse("vms.toml".into(), text.into(), directory()).map_err(|reports| reports.to_string())
+    let (spec, mut reports) = parse("vms.toml".into(), text.into(), directory());
+    reports.extend(spec.iter().flat_map(|spec| spec.check(None)));
+    match reports.is_empty() {
+        true => Ok(spec.unwrap()),
+        false => Err(Reports::settle(reports).unwrap_err().to_string()),
+    }
 }
 
 /// Every part of `expected` must be in what the mistake says, at the line given.
@@ -39,9 +50,27 @@ fn refused(text: &str, line: usize, expected: &[&str]) {
 }
 
 #[test]
+fn firmware_instead_of_a_kernel_or_beside_it() {
+    let spec = read_text(
+        "[vm.a]\nfirmware = \"rom\"\n[vm.b]\nfirmware = \"rom\"\nkernel = \"rom\"\ncmdline = \"quiet\"\n",
+    )
+    .unwrap();
+    let [a, b] = spec.vms.as_slice() else { panic!("{:?}", spec.vms) };
+    assert!(a.kernel.is_none() && b.kernel.is_some());
+    assert_eq!((a.config().firmware.map(<[u8]>::len), a.file_bytes(), b.file_bytes()), (Some(100), 100, 200));
+    let firmware = |file: &str| format!("[vm.a]\nmemory = \"64M\"\nfirmware = \"{file}\"\n");
+    refused(&firmware("large"), 3, &["E0430", "67108865 bytes", "The ROM has 64M"]);
+    refused(&firmware("Image"), 3, &["E0431", "it is an arm64 Linux Image"]);
+    refused(&firmware("text"), 3, &["E0431", "it is text"]);
+    refused(&firmware("gone"), 3, &["E0505", "firmware of VM `a`", "does not exist"]);
+    refused("[vm.a]\nbios = \"rom\"\nkernel = \"Image\"\n", 2, &["E0502", "did you mean `firmware`?"]);
+    refused("[vm.a]\nfirmware = \"rom\"\ncmdline = \"quiet\"\n", 3, &["E0434"]);
+}
+
+#[test]
 fn all_keys() {
     let spec = read_text(
-        "[machine]\nboard = \"qemu-virt\"\ncpu = \"max\"\ncpus = 0x4\nram = \"1G\"\n\
+        "[machine]\nboard = \"qemu-virt\"\ncpu = \"max\"\ncpus = 0x4\nram = \"1G\"\ngic = 2\n\
          [vm.zeta]\nkernel = \"Image\"\ninitrd = \"initrd\"\ncmdline = \"quiet\"\n\
          memory = \"64M\"\nvcpus = 2\ngic = 2\n[vm.alpha]\nkernel = \"Image\"\n",
     )
@@ -49,11 +78,15 @@ fn all_keys() {
     assert_eq!(spec.machine.board.as_deref(), Some("qemu-virt"));
     assert_eq!(spec.machine.cpu.as_deref(), Some("max"));
     assert_eq!((spec.machine.cpus, spec.machine.ram), (Some(4), Some(1 << 30)));
+    assert_eq!(spec.machine.gic, Some(GicVersion::V2));
     let [zeta, alpha] = spec.vms.as_slice() else { panic!("{:?}", spec.vms) };
     assert_eq!((zeta.name.as_str(), alpha.name.as_str()), ("zeta", "alpha"), "in the order written");
     assert_eq!((zeta.memory, zeta.vcpus, zeta.gic), (64 << 20, 2, Some(GicVersion::V2)));
     assert_eq!(zeta.cmdline, "quiet");
-    assert_eq!((zeta.kernel.bytes.len(), zeta.initrd.as_ref().unwrap().bytes.len()), (4096, 6));
+    assert_eq!(
+        (zeta.kernel.as_ref().unwrap().bytes.len(), zeta.initrd.as_ref().unwrap().bytes.len()),
+        (4096, 6)
+    );
     assert_eq!((alpha.memory, alpha.vcpus, alpha.gic), (DEFAULT_MEMORY, 1, None));
     assert!(alpha.initrd.is_none());
 }
@@ -66,7 +99,7 @@ fn keys_that_do_not_exist() {
         &["E0502", "`memry`", "did you mean `memory`?"],
     );
     refused("[vm.a]\nkernel = \"Image\"\nram = \"1M\"\n", 3, &["did you mean `memory`?"]);
-    refused("[vm.a]\nkernel = \"Image\"\ndisk = \"x\"\n", 3, &["[vm.a] may have kernel, initrd,"]);
+    refused("[vm.a]\nkernel = \"Image\"\ndisk = \"x\"\n", 3, &["[vm.a] may have kernel, firmware, initrd,"]);
     refused("[machine]\ncpuz = 1\n[vm.a]\nkernel = \"Image\"\n", 2, &["did you mean `cpu`?"]);
     refused("[machine]\nmemory = 1\n[vm.a]\nkernel = \"Image\"\n", 2, &["did you mean `ram`?"]);
     refused("[vms.a]\nkernel = \"Image\"\n", 1, &["did you mean `vm`?"]);
@@ -110,7 +143,7 @@ fn files() {
     refused("[vm.a]\nkernel = \"no-such\"\n", 2, &["E0505", "no-such does not exist", "relative to"]);
     refused("[vm.a]\nkernel = \"directory\"\n", 2, &["is a directory"]);
     refused("[vm.a]\nkernel = \"Image\"\ninitrd = \"gone\"\n", 3, &["initrd of VM `a`"]);
-    refused("[vm.a]\nkernel = \"text\"\n", 2, &["E0402", "looks like text", "Give arch/arm64/boot/Image"]);
+    refused("[vm.a]\nkernel = \"text\"\n", 2, &["E0402", "looks like text", "Give an arm64 Linux Image"]);
     refused("[vm.a]\nkernel = \"Image\"\nmemory = \"4M\"\n", 3, &["E0407", "do not fit into 4M"]);
 }
 
@@ -145,4 +178,17 @@ fn all_mistakes_at_once_in_order() {
     let lines: Vec<&str> = message.lines().filter(|line| line.contains("vms.toml:")).collect();
     let at: Vec<&str> = lines.iter().filter_map(|line| line.split(':').nth(1)).collect();
     assert_eq!(at, ["2", "3", "4", "5"], "{message}");
+}
+
+/// What the fuzzer found and kept.
+#[test]
+fn the_corpus_is_survived() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/toml");
+    let mut inputs = 0;
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        let text = String::from_utf8_lossy(&std::fs::read(entry.unwrap().path()).unwrap()).into_owned();
+        let _ = read_text(&text.replace('/', "|"));
+        inputs += 1;
+    }
+    assert!(inputs > 0);
 }

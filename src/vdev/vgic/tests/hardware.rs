@@ -209,10 +209,8 @@ impl Cpu {
             return;
         };
         self.lr[n] &= !lr::ACTIVE;
-        if self.lr[n] & lr::HW != 0 {
-            if self.lr[n] >> 32 & 0x1fff == u64::from(TIMER) {
-                self.timer_active = false;
-            }
+        if self.lr[n] & lr::HW != 0 && self.lr[n] >> 32 & 0x1fff == u64::from(TIMER) {
+            self.timer_active = false;
         }
     }
 

@@ -8,7 +8,9 @@
 
 mod agreement;
 mod arrays;
+mod checks;
 mod emulated;
+mod found;
 mod guest;
 mod hardware;
 mod interface;

@@ -109,12 +109,11 @@ fn step(vm: &mut Vm, op: &Op) {
             vm.system_register(n % vcpus, SysRegId::new(3, 0, crn, crm, op2), write);
         }
         // Loads of what is only written and the reverse are UNDEFINED.
+        Op::Port(n, _, _) if !vm.cpus[n % vcpus].resident => {}
         Op::Port(n, port, write) if vm.setup.emulated && vm.setup.version == GicVersion::V3 => {
-            if vm.cpus[n % vcpus].resident {
-                vm.system_register(n % vcpus, port.icc(), write.map(u64::from));
-            }
+            vm.system_register(n % vcpus, port.icc(), write.map(u64::from));
         }
-        Op::Port(n, port, write) if vm.cpus[n % vcpus].resident => match write {
+        Op::Port(n, port, write) => match write {
             Some(value) => vm.store(n % vcpus, port, value),
             None => {
                 vm.load(n % vcpus, port);

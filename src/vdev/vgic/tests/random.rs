@@ -3,7 +3,7 @@
 //! Nothing lost, nothing doubled, nothing out of order of priority, every register reads as it should, and the
 //! physical interrupt of a linked one is active exactly while it is pending or active.
 
-use super::arrays::{ARRAYS, Array, Place};
+use super::arrays::{Array, Place};
 use super::hardware::{OTHER_GROUP, SPURIOUS, TIMER, Vm, vcpu};
 use super::model::Model;
 use super::ops::{LINE, Op, SPIS, Shape, To, op};
@@ -13,10 +13,6 @@ use crate::exit::Size;
 use crate::machine::IntId;
 use crate::vdev::vgic::{Frame, GicVersion, Outcome, SgiGroup};
 use proptest::prelude::*;
-
-/// HCR_EL2.VI and VF.
-const VI: u64 = 1 << 7;
-const VF: u64 = 1 << 6;
 
 /// How a guest is.
 #[derive(Clone, Copy, Debug)]
@@ -29,10 +25,10 @@ pub(super) struct Guest {
 
 pub(super) struct Run {
     pub(super) vm: Vm,
-    model: Model,
-    guest: Guest,
+    pub(super) model: Model,
+    pub(super) guest: Guest,
     /// A timer interrupt made pending by the guest: the physical one is let go when all is over, not before.
-    by_hand: Vec<bool>,
+    pub(super) by_hand: Vec<bool>,
 }
 
 /// Whether an answer of IAR or HPPIR is an interrupt.
@@ -88,7 +84,7 @@ impl Run {
         }
     }
 
-    fn is_on(&self, n: usize) -> bool {
+    pub(super) fn is_on(&self, n: usize) -> bool {
         self.vm.cpus[n].resident
     }
 
@@ -97,7 +93,7 @@ impl Run {
         if self.model.is_v2() { me } else { owner % self.guest.setup.vcpus }
     }
 
-    fn store(&mut self, me: usize, owner: usize, place: Place, value: u32) {
+    pub(super) fn store(&mut self, me: usize, owner: usize, place: Place, value: u32) {
         let owner = self.owner(me, owner);
         let version = self.guest.setup.version;
         // What a guest that breaks the rules of EOI would see differ between implementations is left out, and
@@ -119,7 +115,7 @@ impl Run {
         assert!(matches!(outcome, Outcome::Done(0, _)), "{place:?}: {outcome:?}");
     }
 
-    fn load(&mut self, me: usize, owner: usize, place: Place) {
+    pub(super) fn load(&mut self, me: usize, owner: usize, place: Place) {
         let owner = self.owner(me, owner);
         let wanted = self.model.load(owner, place);
         let (frame, offset) = place.at(self.guest.setup.version, owner);
@@ -129,12 +125,12 @@ impl Run {
         assert_eq!(format!("{value:#x}"), format!("{wanted:#x}"), "vCPU {me}: {place:?} of {owner}");
     }
 
-    fn groups(&mut self, me: usize, groups: u32) {
+    pub(super) fn groups(&mut self, me: usize, groups: u32) {
         self.model.groups = groups;
         self.vm.write(me, Frame::Gicd, 0, groups);
     }
 
-    fn pmr(&mut self, n: usize, value: u8) {
+    pub(super) fn pmr(&mut self, n: usize, value: u8) {
         self.model.cpus[n].pmr = value & self.model.priority_mask();
         self.vm.store(n, Port::Pmr, value.into());
         assert_eq!(self.vm.load(n, Port::Pmr), self.model.cpus[n].pmr.into(), "PMR");
@@ -164,7 +160,7 @@ impl Run {
         self.write_ctlr(n);
     }
 
-    fn enable(&mut self, n: usize, group0: bool, group1: bool) {
+    pub(super) fn enable(&mut self, n: usize, group0: bool, group1: bool) {
         self.model.cpus[n].enabled = [group0, group1];
         if self.model.is_v2() {
             return self.write_ctlr(n);
@@ -241,14 +237,14 @@ impl Run {
     }
 
     /// Takes an interrupt of whatever group.
-    fn take(&mut self, n: usize, group1: bool) -> bool {
+    pub(super) fn take(&mut self, n: usize, group1: bool) -> bool {
         let signals = self.model.signals(n);
         let taken = is_interrupt(self.iar(n, group1)) || is_interrupt(self.iar(n, !group1));
         assert!(taken || signals.contains(&None), "vCPU {n} took nothing and should have");
         taken
     }
 
-    fn end(&mut self, n: usize, by_group0: bool) -> bool {
+    pub(super) fn end(&mut self, n: usize, by_group0: bool) -> bool {
         let Some(running) = self.model.end(n) else { return false };
         // With AckCtl, GICC_EOIR ends either group.
         let cpu = &self.model.cpus[n];
@@ -257,7 +253,7 @@ impl Run {
         true
     }
 
-    fn deactivate(&mut self, n: usize, which: usize) -> bool {
+    pub(super) fn deactivate(&mut self, n: usize, which: usize) -> bool {
         if which >= self.model.cpus[n].dropped.len() {
             return false;
         }
@@ -267,7 +263,7 @@ impl Run {
         true
     }
 
-    fn route(&mut self, me: usize, spi: usize, to: Option<u8>, halves: bool) {
+    pub(super) fn route(&mut self, me: usize, spi: usize, to: Option<u8>, halves: bool) {
         if self.model.is_v2() {
             return;
         }
@@ -388,13 +384,11 @@ impl Run {
         match *op {
             Op::Take(_, group1) => drop(self.take(n, group1)),
             Op::Iar(_, group1) => drop(self.iar(n, group1)),
-            Op::Hppir(_, group1) => {
-                // Whether it shows what is pending in a group that is off differs between manuals.
-                if self.model.cpus[n].enabled == [true, true] {
-                    let allowed = self.model.answers(n, group1, false);
-                    let id = self.vm.load(n, Port::Hppir(group1));
-                    assert!(allowed.contains(&id), "HPPIR of vCPU {n}: {id:#x}, not one of {allowed:x?}");
-                }
+            // Whether it shows what is pending in a group that is off differs between manuals.
+            Op::Hppir(_, group1) if self.model.cpus[n].enabled == [true, true] => {
+                let allowed = self.model.answers(n, group1, false);
+                let id = self.vm.load(n, Port::Hppir(group1));
+                assert!(allowed.contains(&id), "HPPIR of vCPU {n}: {id:#x}, not one of {allowed:x?}");
             }
             Op::End(_, by_group0) => drop(self.end(n, by_group0)),
             Op::Deactivate(_, which) => drop(self.deactivate(n, which)),
@@ -437,139 +431,6 @@ impl Run {
         // In EOImode 1 it may wake too often.
         if self.model.cpus[n].running.is_empty() && !self.guest.eoimode {
             assert!(!signals || allowed.iter().any(Option::is_some), "vCPU {n} wakes for nothing");
-        }
-    }
-
-    /// What holds whatever happened.
-    fn after_step(&mut self) {
-        for n in std::mem::take(&mut self.vm.raised) {
-            let timer = self.model.get(n, TIMER);
-            assert!(!timer.linked || self.by_hand[n], "fired while active");
-            (timer.linked, timer.latch) = (true, true);
-        }
-        for n in 0..self.guest.setup.vcpus {
-            let timer = &self.model.private[n][TIMER as usize];
-            let linked = timer.linked;
-            self.by_hand[n] &= timer.active || timer.latch;
-            // A vCPU that is not resident looks before it is.
-            if self.vm.vgic.attention(vcpu(n)) {
-                continue;
-            }
-            self.check_signalled(n);
-            if self.by_hand[n] {
-                continue;
-            }
-            let cpu = &self.vm.cpus[n];
-            let active = if cpu.resident { cpu.timer_active } else { cpu.lists.linked_active(IntId(TIMER)) };
-            assert_eq!(active, linked, "physical state of vCPU {n}'s timer");
-        }
-    }
-
-    /// Running priority, and what HCR_EL2 has to say.
-    fn check_signalled(&mut self, n: usize) {
-        if !self.is_on(n) {
-            return;
-        }
-        let running = self.model.cpus[n].running_priority();
-        let mask = self.model.priority_mask();
-        assert_eq!(self.vm.load(n, Port::Rpr) as u8 & mask, running & mask, "RPR of vCPU {n}");
-        if !self.guest.setup.emulated {
-            return;
-        }
-        let line = |group1: bool| if group1 || !self.model.cpus[n].fiq_en { VI } else { VF };
-        let allowed: Vec<u64> = self.model.signals(n).into_iter().map(|s| s.map_or(0, line)).collect();
-        let signalled = self.vm.cpus[n].lists.signalled;
-        assert!(allowed.contains(&signalled), "vCPU {n} gets {signalled:#x}, not one of {allowed:x?}");
-    }
-
-    /// All that registers say.
-    fn check(&mut self, me: usize) {
-        for array in ARRAYS {
-            for intid in 0..128 {
-                let place = Place::of(array, intid, false);
-                if place.first != intid {
-                    continue;
-                }
-                let owners = if intid < 32 && !self.model.is_v2() { self.guest.setup.vcpus } else { 1 };
-                for owner in 0..owners {
-                    self.load(me, owner, place);
-                }
-            }
-        }
-        let value = self.vm.read(me, Frame::Gicd, 0) & 3;
-        assert_eq!(value, self.model.groups, "GICD_CTLR");
-    }
-
-    /// Everything on and open, by registers.
-    fn open(&mut self) {
-        let everybody = self.model.everybody() as u32 & 0xff;
-        self.groups(0, 3);
-        for n in 0..self.guest.setup.vcpus {
-            self.pmr(n, 0xff);
-            self.enable(n, true, true);
-            for intid in (0..96).step_by(4).filter(|&intid| intid >= 32 || n == 0 || n > 0 && intid < 32) {
-                let word = intid % 32 == 0;
-                if word {
-                    self.store(n, n, Place::of(Array::ClearActive, intid, false), !0);
-                    self.store(n, n, Place::of(Array::SetEnable, intid, false), !0);
-                }
-                // The lowest priority never gets through.
-                let place = Place::of(Array::Priority, intid, false);
-                let priorities = self.model.load(n, place);
-                self.store(n, n, place, priorities & 0xf0f0_f0f0 & !0x1010_1010);
-            }
-        }
-        for (index, spi) in SPIS.into_iter().enumerate() {
-            if self.model.get(0, spi).targets == 0 {
-                self.route(0, index, Some(0), false);
-            }
-        }
-        if self.model.is_v2() {
-            for intid in (32..96).step_by(4) {
-                let place = Place::of(Array::Targets, intid, false);
-                let none = (0..4).filter(|n| self.model.get(0, intid + n).targets == 0);
-                let all: u32 = none.map(|n| everybody << (8 * n)).sum();
-                let value = self.model.load(0, place) | all;
-                self.store(0, 0, place, value);
-            }
-        }
-    }
-
-    /// Lets everybody finish: everything that can be delivered is, and in the end nothing is left.
-    pub(super) fn drain(&mut self) {
-        let vcpus = self.guest.setup.vcpus;
-        for n in 0..vcpus {
-            self.step(&Op::Come(n));
-            self.step(&Op::Timer(n, false));
-            self.step(&Op::Ppi(n, false));
-        }
-        for index in 0..SPIS.len() {
-            self.step(&Op::Spi(index, false));
-        }
-        for n in 0..vcpus {
-            while self.end(n, false) {}
-            while self.deactivate(n, 0) {}
-        }
-        self.open();
-        let mut taken = true;
-        let mut rounds = 0;
-        while taken {
-            taken = false;
-            for n in 0..vcpus {
-                taken |= self.take(n, n & 1 != 0);
-                self.end(n, true);
-                self.deactivate(n, 0);
-                self.after_step();
-            }
-            rounds += 1;
-            assert!(rounds < 300, "it never ends");
-        }
-        let each = self.model.private.iter().flatten().chain(&self.model.spis);
-        let left: Vec<_> = each.filter(|i| i.pending() || i.active).collect();
-        assert!(left.is_empty(), "never came: {left:?}");
-        for n in 0..vcpus {
-            assert!(!self.vm.cpus[n].timer_active, "vCPU {n}'s timer can never fire again");
-            self.check(n);
         }
     }
 }

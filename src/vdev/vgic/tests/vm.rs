@@ -178,6 +178,8 @@ impl Vm {
                     assert!(write.is_none(), "a write never waits");
                     assert!(self.vgic.attention(other) && self.cpus[usize::from(other.0)].resident);
                     self.look(usize::from(other.0));
+                    // Whom that has kicked looks too.
+                    self.settle();
                 }
                 Outcome::Done(_, kicks) => {
                     self.check_kicks(me, kicks);
