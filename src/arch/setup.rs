@@ -111,27 +111,21 @@ pub fn enable_mmu(platform: &Platform<'_>) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The parts of `bank` outside of `holes`; the fixed size is that of the tree's reserved ranges.
+/// The parts of `bank` outside of `holes`, some empty; the fixed size is that of the tree's reserved ranges.
 fn without(bank: HostRange, holes: impl Iterator<Item = HostRange>) -> heapless::Vec<HostRange, 65> {
     let mut parts = heapless::Vec::new();
     let _ = parts.push(bank);
     for hole in holes {
         let hole = hole.align_out(crate::addr::PAGE_SIZE);
-        let mut kept = heapless::Vec::new();
-        for part in parts {
-            if !hole.overlaps(&part) {
-                let _ = kept.push(part);
-                continue;
-            }
-            for rest in
-                [HostRange::between(part.start(), hole.start()), HostRange::between(hole.end(), part.end())]
-            {
-                if !rest.is_empty() {
-                    let _ = kept.push(rest);
-                }
+        // What is left above a hole goes to the end, where the same hole does not find it.
+        for n in 0..parts.len() {
+            let Some(part) = parts.get_mut(n).filter(|part| hole.overlaps(part)) else { continue };
+            let above = HostRange::between(hole.end(), part.end());
+            *part = HostRange::between(part.start(), hole.start());
+            if !above.is_empty() {
+                let _ = parts.push(above);
             }
         }
-        parts = kept;
     }
     parts
 }
