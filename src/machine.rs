@@ -87,8 +87,9 @@ pub trait Machine {
     /// guest's own end of interrupt does, through a hardware list register.
     fn irq_done(&mut self, id: IntId, keep_active: bool);
 
-    /// Waits for a physical interrupt.
-    fn idle(&mut self);
+    /// Waits for a physical interrupt. `waiting`: the vCPU that is resident, if one waits here; physical interrupts in
+    /// its [`release`](crate::vcpu::Lists::release) are let go before, or they could not end the wait.
+    fn idle(&mut self, waiting: Option<&mut Vcpu>);
 
     /// Has another CPU look at its mailbox.
     fn kick(&mut self, cpu: CpuId);

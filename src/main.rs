@@ -28,6 +28,7 @@ mod image {
     use mezzanine::console;
     use mezzanine::create::{Host, Maker, VgicHost};
     use mezzanine::fdt::{self, CpuStatus, Gic, Platform};
+    use mezzanine::map::GicVersion;
     use mezzanine::memory::Memory;
     use mezzanine::problem;
     use mezzanine::problem::Problem;
@@ -279,9 +280,15 @@ mod image {
 
     impl fmt::Display for GicWords<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            let VgicHost { lists, priority_bits, emulated, .. } = self.0;
+            let VgicHost { version, lists, priority_bits, gicv, emulated } = *self.0;
             write!(f, "{lists} list registers, {priority_bits} priority bits")?;
-            if *emulated { f.write_str("; not used, guests' CPU interfaces are emulated") } else { Ok(()) }
+            match (version, gicv) {
+                _ if emulated => f.write_str("; not used, guests' CPU interfaces are emulated"),
+                (GicVersion::V2, None) => {
+                    f.write_str("; no GICV of whole pages, guests' CPU interfaces are emulated")
+                }
+                _ => Ok(()),
+            }
         }
     }
 

@@ -185,7 +185,10 @@ impl Machine for Cpu {
         self.gic.done(id, keep_active);
     }
 
-    fn idle(&mut self) {
+    fn idle(&mut self, waiting: Option<&mut Vcpu>) {
+        if let Some(vcpu) = waiting {
+            self.gic.release(&mut vcpu.lists);
+        }
         // Interrupts are masked at EL2; WFI wakes for them all the same (Arm ARM D1.6.1). Not for what list
         // registers of a blocked vCPU still hold of what the vGIC took out meanwhile, nor for what an emulated
         // interface signals to it.

@@ -4,7 +4,7 @@ use super::context::Resident;
 use super::gic;
 use super::sys::read;
 use super::{cpu::Cpu, el2, fault, mmu, timer, uart};
-use crate::addr::{Address, HostPhysAddr, HostRange};
+use crate::addr::{Address, HostPhysAddr, HostRange, PAGE_SIZE};
 use crate::board::Board;
 use crate::create::VgicHost;
 use crate::fdt::{self, Gic, Platform};
@@ -111,27 +111,21 @@ pub fn enable_mmu(platform: &Platform<'_>) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The parts of `bank` outside of `holes`; the fixed size is that of the tree's reserved ranges.
+/// The parts of `bank` outside of `holes`, some empty; the fixed size is that of the tree's reserved ranges.
 fn without(bank: HostRange, holes: impl Iterator<Item = HostRange>) -> heapless::Vec<HostRange, 65> {
     let mut parts = heapless::Vec::new();
     let _ = parts.push(bank);
     for hole in holes {
         let hole = hole.align_out(crate::addr::PAGE_SIZE);
-        let mut kept = heapless::Vec::new();
-        for part in parts {
-            if !hole.overlaps(&part) {
-                let _ = kept.push(part);
-                continue;
-            }
-            for rest in
-                [HostRange::between(part.start(), hole.start()), HostRange::between(hole.end(), part.end())]
-            {
-                if !rest.is_empty() {
-                    let _ = kept.push(rest);
-                }
+        // What is left above a hole goes to the end, where the same hole does not find it.
+        for n in 0..parts.len() {
+            let Some(part) = parts.get_mut(n).filter(|part| hole.overlaps(part)) else { continue };
+            let above = HostRange::between(hole.end(), part.end());
+            *part = HostRange::between(part.start(), hole.start());
+            if !above.is_empty() {
+                let _ = parts.push(above);
             }
         }
-        parts = kept;
     }
     parts
 }
@@ -151,8 +145,9 @@ fn devices(platform: &Platform<'_>) -> impl Iterator<Item = HostRange> {
             add(*dist);
             redistributors.iter().copied().for_each(&mut add);
         }
-        Gic::V2 { dist, cpu, hyp, vcpu } => {
-            [Some(*dist), Some(*cpu), *hyp, *vcpu].into_iter().flatten().for_each(&mut add);
+        // GICV is for guests.
+        Gic::V2 { dist, cpu, hyp, .. } => {
+            [Some(*dist), Some(*cpu), *hyp].into_iter().flatten().for_each(&mut add);
         }
         Gic::None => {}
     }
@@ -214,10 +209,16 @@ impl Cpu {
             version: self.gic.version(),
             lists: self.gic.list_registers(),
             priority_bits: self.gic.priority_bits(),
+            // A page that is a guest's is nobody else's: where the tree is not sure, interfaces are emulated.
             gicv: match &platform.gic {
-                Gic::V2 { vcpu, .. } => vcpu.map(|range| range.start()),
+                Gic::V2 { dist, cpu, hyp, vcpu } => vcpu.filter(|gicv| {
+                    let others = [Some(*dist), Some(*cpu), *hyp].into_iter().flatten();
+                    let fits = gicv.start().raw().is_multiple_of(PAGE_SIZE) && gicv.size() >= PAGE_SIZE;
+                    fits && !others.chain(platform.ram.iter().copied()).any(|other| other.overlaps(gicv))
+                }),
                 Gic::V3 { .. } | Gic::None => None,
-            },
+            }
+            .map(|gicv| gicv.start()),
             emulated,
         }
     }

@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
             None if prop(node, "xen,xen-bootargs").is_none() => "bootargs",
             _ => OWN_BOOTARGS,
         };
-        self.platform.bootargs = text(node, name)?.unwrap_or_default().trim();
+        self.platform.bootargs = text(node, name)?.unwrap_or_default().trim_ascii();
         self.platform.kaslr_seed = number(node, "kaslr-seed")?;
         self.platform.rng_seed = prop(node, "rng-seed").unwrap_or_default();
         self.platform.initrd = match (number(node, "linux,initrd-start")?, number(node, "linux,initrd-end")?)
@@ -356,7 +356,7 @@ impl<'a> Reader<'a> {
             range,
             interrupt: None,
             reg_shift: number(node, "reg-shift")?.unwrap_or(0).min(4) as u8,
-            baud: options.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()),
+            baud: leading_number(options),
         });
         Ok(())
     }
@@ -428,4 +428,10 @@ fn uart_kind<'a>(node: Node<'_, 'a>) -> UartKind<'a> {
 
 fn full(place: &str, most: usize, more: &str) -> Problem {
     problem!("E0108", ("{place}"); ("more than {most} entries"); ("Mezzanine keeps account of {most} at most{more}"))
+}
+
+/// The number that a text begins with: `115200n8`.
+fn leading_number(text: &str) -> Option<u32> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    text.get(..digits)?.parse().ok()
 }

@@ -60,8 +60,10 @@ pub(super) fn compatible(node: Node<'_, '_>, names: &[&str]) -> bool {
 }
 
 /// The name without its unit address.
+#[inline(never)]
 pub(super) fn base_name(name: &str) -> &str {
-    name.split('@').next().unwrap_or(name)
+    let end = name.bytes().position(|b| b == b'@').unwrap_or(name.len());
+    name.get(..end).unwrap_or(name)
 }
 
 /// Big-endian 32-bit cells, taken from the front.

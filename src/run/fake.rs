@@ -29,6 +29,8 @@ pub(super) struct Fake {
     pub(super) puts: usize,
     pub(super) published: Vec<HostRange>,
     pub(super) timer_high: bool,
+    /// When the virtual timer of whoever is resident fires, while the machine waits.
+    pub(super) timer_due: Option<u64>,
     pub(super) forgets_levels: bool,
     /// The virtual timer's PPI is active in this CPU's redistributor.
     pub(super) timer_active: bool,
@@ -94,8 +96,19 @@ impl Machine for Fake {
         self.timer_active &= id != ppi::VIRTUAL_TIMER || keep_active;
         self.done.push((id, keep_active));
     }
-    fn idle(&mut self) {
+    fn idle(&mut self, waiting: Option<&mut Vcpu>) {
+        if let Some(vcpu) = waiting {
+            assert_eq!(self.resident, Some(vcpu.live), "who waits is here");
+            self.timer_active &= vcpu.lists.release & 1 << ppi::VIRTUAL_TIMER.0 == 0;
+            vcpu.lists.release = 0;
+        }
         self.idles += 1;
+        if let Some(at) = self.timer_due.take_if(|_| self.pending.is_empty()) {
+            assert!(!self.timer_active, "what is active does not fire");
+            self.now = self.now.max(at);
+            self.timer_high = true;
+            self.pending.push_back(ppi::VIRTUAL_TIMER);
+        }
         assert!(self.idles < 100, "the loop waits for nothing");
         if self.pending.is_empty()
             && let Some(at) = self.deadline

@@ -103,8 +103,45 @@ fn an_sgi_of_a_gicv2_guest_to_itself_is_there_at_the_next_entry() {
                 hvc(vcpu, 0x8400_0008, [0; 3])
             }),
         ];
-        let fake = Fake { steps: steps.into(), ..Fake::default() };
-        run_with(fake, &[1], Gic { version: GicVersion::V2, emulated });
+        run_with(machine(steps), &[1], Gic { version: GicVersion::V2, emulated });
         assert_eq!(seen.get(), 1);
+    }
+}
+
+/// The timer fires, masked; the guest sets it anew and waits in a call, alone on its CPU: it fires again.
+#[test]
+fn a_timer_set_anew_wakes_a_lone_vcpu() {
+    const TIMER: u64 = 1 << ppi::VIRTUAL_TIMER.0;
+    const CPU_SUSPEND: u64 = 0xc400_0001;
+    for gic in [GICV2, GICV3, Gic { emulated: false, ..GICV2 }, Gic { emulated: true, ..GICV3 }] {
+        let private = if gic.version == GicVersion::V2 { 0x0800_0000 } else { 0x080b_0000 };
+        let store = |ipa: u64, value: u64| {
+            step(move |_, vcpu: &mut Vcpu| {
+                vcpu.regs.set_x(5, value);
+                mmio(ipa, true)
+            })
+        };
+        let steps = vec![
+            store(0x0800_0000, 3),
+            store(private + 0x80, TIMER),
+            store(private + 0x100, TIMER),
+            step(|machine: &mut Fake, vcpu| {
+                vcpu.lists.vmcr |= 0xf8 << 24 | 3;
+                machine.timer_high = true;
+                machine.pending.push_back(ppi::VIRTUAL_TIMER);
+                Exit::Irq
+            }),
+            step(|machine: &mut Fake, vcpu| {
+                assert!(machine.timer_active);
+                (machine.timer_high, machine.timer_due) = (false, Some(machine.now + 1000));
+                hvc(vcpu, CPU_SUSPEND, [0; 3])
+            }),
+            step(|machine: &mut Fake, vcpu| {
+                assert!(machine.timer_due.is_none() && machine.timer_high && machine.timer_active);
+                hvc(vcpu, 0x8400_0008, [0; 3])
+            }),
+        ];
+        let (machine, _) = run_with(machine(steps), &[1], gic);
+        assert_eq!(machine.idles, 1, "it waited");
     }
 }

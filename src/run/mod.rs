@@ -390,10 +390,10 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         self.idle_with(None);
     }
 
-    fn idle_with(&mut self, vcpu: Option<&mut Vcpu>) {
+    fn idle_with(&mut self, mut vcpu: Option<&mut Vcpu>) {
         self.slice_end = None;
         self.rearm();
-        self.machine.idle();
+        self.machine.idle(vcpu.as_deref_mut());
         if let Some(id) = self.machine.irq_ack() {
             self.interrupt(id, vcpu);
         }

@@ -7,7 +7,7 @@ use crate::setup;
 use libtest_mimic::{Failed, Trial};
 
 /// Guests for one vCPU: one for each group of rules, and those whose interrupts are devices'.
-const RULES: [&str; 14] = [
+const RULES: [&str; 15] = [
     "gic",
     "gic-active",
     "gic-crowd",
@@ -19,6 +19,7 @@ const RULES: [&str; 14] = [
     "gic-sgi",
     "gicfuzz",
     "idle",
+    "lostwake",
     "psci",
     "rtc",
     "timer",

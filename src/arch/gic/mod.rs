@@ -134,7 +134,11 @@ impl Gic {
         if !lists.emulated {
             either!(self, gic => gic.load_control(lists.hcr));
         }
-        // What the guest ended without the hardware: the physical interrupt may fire again.
+        self.release(lists);
+    }
+
+    /// What the guest ended without the hardware: the physical interrupt may fire again.
+    pub(super) fn release(&self, lists: &mut Lists) {
         let mut release = core::mem::take(&mut lists.release);
         while release != 0 {
             self.set_active(IntId(release.trailing_zeros()), false);
@@ -167,7 +171,7 @@ impl Gic {
             // Stays so while it is resident.
             either!(self, gic => gic.load_control(lr::HCR_TRAPS));
         }
-        lists.dirty = 1u32.wrapping_shl(self.list_registers().into()).wrapping_sub(1) as u16;
+        lists.dirty = (u32::from(u16::MAX) >> (16 - self.list_registers().min(16))) as u16;
         lists.hcr_dirty = true;
         // A timer interrupt that is pending through hardware, or active, stays active in the GIC; one that
         // is not must be free to fire. Before CNTV_CTL_EL0 is restored (docs/design.md, 5).

@@ -51,6 +51,8 @@ register_structs! {
         (0x000c => iar: ReadOnly<u32>),
         (0x0010 => eoir: WriteOnly<u32>),
         (0x0014 => _0),
+        (0x00d0 => apr: [ReadWrite<u32>; 4]),
+        (0x00e0 => _2),
         (0x00fc => iidr: ReadOnly<u32>),
         (0x0100 => _1),
         (0x1000 => dir: WriteOnly<u32>),
@@ -103,11 +105,12 @@ impl Gic {
         if cpu.size() < size_of::<Interface>() as u64 {
             return None;
         }
-        // SAFETY: the caller says so; GICC is as large as it has to be.
+        let hyp = hyp.filter(|hyp| hyp.size() >= size_of::<Hypervisor>() as u64);
+        // SAFETY: the caller says so; GICC and GICH are as large as they have to be.
         let mut gic = unsafe {
             Self {
                 distributor: &*(dist.start().raw() as *const Distributor),
-                interface: &*(cpu.start().raw() as *const Interface),
+                interface: &*(interface_at(cpu) as *const Interface),
                 hypervisor: hyp.map(|hyp| &*(hyp.start().raw() as *const Hypervisor)),
                 forgets_levels: false,
             }
@@ -158,12 +161,20 @@ impl Gic {
         d.isenabler[0].set(private.iter().fold(0, |mask, id| mask | 1 << id.0));
         let c = self.interface;
         c.pmr.set(0xff); // nothing is masked
+        // What somebody before us did not end would keep all of ours away.
+        for word in &c.apr {
+            word.set(0);
+        }
         c.bpr.set(0);
         // How the interface is bypassed is the firmware's to know.
         let bypass = c.ctlr.read(GICC_CTLR::BYPASS);
         c.ctlr.write(GICC_CTLR::ENABLE::SET + GICC_CTLR::EOI_MODE::SET + GICC_CTLR::BYPASS.val(bypass));
         if let Some(hyp) = self.hypervisor {
             hyp.hcr.set(0);
+            hyp.apr.set(0);
+            for lr in &hyp.lr[..usize::from(self.list_registers()).min(64)] {
+                lr.set(0);
+            }
         }
     }
 
@@ -228,6 +239,20 @@ impl Gic {
         op!("dsb ishst"); // what the other CPU shall find comes first
         self.distributor.sgir.set(1 << (16 + (mpidr & 7)));
     }
+}
+
+/// Where GICC is within its range. With pages of 64 KiB in mind, some machines show each of its pages sixteen times
+/// in a row: the two that are next to each other are then the last of the first page and the first of the second.
+///
+/// # Safety
+/// The range is a GICv2's CPU interface, mapped as device memory.
+unsafe fn interface_at(cpu: HostRange) -> u64 {
+    const ALIASED: u64 = 0x2_0000;
+    const LAST: u64 = 0xf000;
+    let at = cpu.start().raw();
+    // SAFETY: GICC_IIDR, and its last alias, lie within the range.
+    let iidr = |offset: u64| unsafe { ((at + offset + 0xfc) as *const u32).read_volatile() };
+    if cpu.size() >= ALIASED && iidr(0) == iidr(LAST) { at + LAST } else { at }
 }
 
 /// GICH_LRn of what ICH_LRn_EL2 would hold. GICv2's five bits of priority are the upper ones.

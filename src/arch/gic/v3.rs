@@ -232,6 +232,9 @@ fn init_cpu_interface() {
     super::super::isb();
     write!("S3_0_C4_C6_0", 0xff); // ICC_PMR_EL1: nothing is masked
     write!("S3_0_C12_C12_3", 0); // ICC_BPR1_EL1
+    // ICC_AP0R0_EL1, ICC_AP1R0_EL1: what somebody before us did not end would keep all of ours away.
+    write!("S3_0_C12_C8_4", 0);
+    write!("S3_0_C12_C9_0", 0);
     write!("S3_0_C12_C12_4", 1 << 1); // ICC_CTLR_EL1.EOImode
     write!("S3_0_C12_C12_7", 1); // ICC_IGRPEN1_EL1
     super::super::isb();

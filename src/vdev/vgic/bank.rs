@@ -211,7 +211,10 @@ impl Bank {
         self.latch &= !lanes;
         self.drop |= lanes & self.listed;
         self.odd |= self.drop;
-        self.unlink(lanes & !self.listed & !self.active);
+        // A link made since it was listed is not about what the list register holds: it goes with what was pending.
+        let fired = lanes & self.fired;
+        self.fired &= !fired;
+        self.unlink(lanes & !self.listed & !self.active | fired);
     }
 
     /// ISACTIVER.

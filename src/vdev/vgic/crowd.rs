@@ -13,17 +13,17 @@ use crate::vcpu::MAX_LISTS;
 use core::sync::atomic::Ordering;
 
 /// The most urgent few of many: one key each, smallest first.
-struct Ranking {
-    keys: [u32; MAX_LISTS],
+struct Ranking<const N: usize = MAX_LISTS> {
+    keys: [u32; N],
     len: usize,
     limit: usize,
     /// There were more.
     more: bool,
 }
 
-impl Ranking {
+impl<const N: usize> Ranking<N> {
     fn new(limit: u32) -> Self {
-        Self { keys: [u32::MAX; MAX_LISTS], len: 0, limit: (limit as usize).min(MAX_LISTS), more: false }
+        Self { keys: [u32::MAX; N], len: 0, limit: (limit as usize).min(N), more: false }
     }
 
     fn offer(&mut self, key: u32) {
@@ -79,7 +79,8 @@ impl Load<'_> {
     pub(super) fn crowded(&mut self) -> u64 {
         let before = self.lists.lr;
         self.empty();
-        let (mut pending, mut active) = (Ranking::new(self.vgic.lists), Ranking::new(self.vgic.lists));
+        let (mut pending, mut active): (Ranking, Ranking) =
+            (Ranking::new(self.vgic.lists), Ranking::new(self.vgic.lists));
         let mut rank = |bank: &Bank, lanes: u32, first: u32, vmcr: u64| {
             for lane in Bits(lanes) {
                 if bank.active & bit(lane) != 0 {
@@ -121,22 +122,20 @@ impl Load<'_> {
     #[cold]
     pub(super) fn replay(&mut self, count: u64) {
         let vmcr = self.lists.vmcr;
-        for _ in 0..count {
-            let mut ranking = Ranking::new(1);
-            let bank = &self.private.bank;
-            for lane in Bits(bank.active & !bank.forced & !bank.listed) {
-                ranking.offer(nesting_key(bank, lane, lane, vmcr));
+        // In one go: EOIcount has five bits, and each look is at all that is active.
+        let mut ranking = Ranking::<31>::new(count as u32);
+        let bank = &self.private.bank;
+        for lane in Bits(bank.active & !bank.forced & !bank.listed) {
+            ranking.offer(nesting_key(bank, lane, lane, vmcr));
+        }
+        for n in Bits(self.cpu.spi_banks.load(Ordering::Relaxed)) {
+            let queue = self.queue(n);
+            let Some(here) = self.spis.as_deref().and_then(|spis| spis.banks.get(n as usize)) else { break };
+            for lane in Bits(queue & here.bank.active & !here.bank.forced) {
+                ranking.offer(nesting_key(&here.bank, lane, spi_intid(n, lane), vmcr));
             }
-            for n in Bits(self.cpu.spi_banks.load(Ordering::Relaxed)) {
-                let queue = self.queue(n);
-                let Some(here) = self.spis.as_deref().and_then(|spis| spis.banks.get(n as usize)) else {
-                    break;
-                };
-                for lane in Bits(queue & here.bank.active & !here.bank.forced) {
-                    ranking.offer(nesting_key(&here.bank, lane, spi_intid(n, lane), vmcr));
-                }
-            }
-            let Some(ended) = ranking.best(1).next() else { return };
+        }
+        for ended in ranking.best(count as usize) {
             let intid = ended & 0xffff;
             let b = bit(intid & 31);
             if intid < 32 {

@@ -317,9 +317,10 @@ impl Vgic {
         let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
         // Before the locks: what others note after that sets it again.
         cpu.attention.swap(false, Ordering::AcqRel);
-        let owing = self.owing.load(Ordering::Relaxed);
-        let groups = self.groups.load(Ordering::Relaxed);
         let mut private = cpu.private.lock();
+        // Under the lock: whoever turns a group off looks there whether this vCPU has anything listed.
+        let owing = self.owing.load(Ordering::Relaxed);
+        let groups = self.groups.load(Ordering::Acquire);
         let spis = cpu.spi_banks.load(Ordering::Acquire) | u32::from(private.spi_lists);
         // After that load, so that what is written here need not be read again.
         raise(&mut private);
@@ -345,8 +346,8 @@ impl Vgic {
             // What came here by that is seen below.
             cpu.attention.swap(false, Ordering::AcqRel);
         }
-        let groups = self.groups.load(Ordering::Relaxed);
         let mut private = cpu.private.lock();
+        let groups = self.groups.load(Ordering::Acquire);
         let spis = private.spi_lists != 0 || cpu.spi_banks.load(Ordering::Acquire) != 0;
         let mut spis = spis.then(|| self.spis.lock());
         let mut load = Load {

@@ -95,6 +95,13 @@ impl SpiBank {
         self.set_route(lane, targets.into(), targets.count_ones() > 1, chosen);
     }
 
+    /// Of several targets another one gets it now.
+    pub(super) fn set_target(&mut self, lane: u32, chosen: u8) {
+        if let Some(to) = self.target.get_mut(lane as usize & 31) {
+            *to = chosen;
+        }
+    }
+
     /// Those with several targets, or with IROUTER.Interrupt_Routing_Mode.
     pub(super) fn any(&self) -> u32 {
         self.any

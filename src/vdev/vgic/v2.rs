@@ -8,6 +8,7 @@
 
 use super::affinity::NOBODY;
 use super::bank::{Bits, bit};
+use super::load::spi_intid;
 use super::registers::{self, Array, Place};
 use super::{Access, Cpu, Kicks, Outcome, Private, Vgic, lr, v3};
 use crate::exit::Size;
@@ -305,8 +306,7 @@ impl Vgic {
     #[inline(always)]
     pub(super) fn heed_interface(&self, cpu: &Cpu, lists: &Lists) -> Kicks {
         if self.interface_moved(cpu, lists) {
-            cpu.asleep.fetch_xor(true, Ordering::AcqRel);
-            self.choose_again()
+            self.set_asleep(cpu, !cpu.asleep.load(Ordering::Relaxed))
         } else {
             Kicks::NONE
         }
@@ -323,15 +323,15 @@ impl Vgic {
 
     /// `me` is switched off (PSCI CPU_OFF), after [`unload`](Self::unload). Returns whom to kick.
     pub fn switched_off(&self, me: VcpuId) -> Kicks {
-        match self.cpu(me) {
-            Some(cpu) if self.version == GicVersion::V2 && !cpu.asleep.swap(true, Ordering::AcqRel) => {
-                self.choose_again()
-            }
-            _ => Kicks::NONE,
-        }
+        self.cpu(me).map_or(Kicks::NONE, |cpu| self.set_asleep(cpu, true))
     }
 
-    /// Chooses anew where SPIs with several targets go.
+    /// A vCPU takes no interrupt that others can take, or takes them again: GICR_WAKER, or the enables of GICC_CTLR.
+    pub(super) fn set_asleep(&self, cpu: &Cpu, asleep: bool) -> Kicks {
+        if cpu.asleep.swap(asleep, Ordering::AcqRel) == asleep { Kicks::NONE } else { self.choose_again() }
+    }
+
+    /// Chooses anew where SPIs go that several vCPUs can take (1 of N).
     #[cold]
     fn choose_again(&self) -> Kicks {
         let mut kicks = Kicks::NONE;
@@ -340,10 +340,12 @@ impl Vgic {
             let Some(here) = spis.banks.get_mut(bank) else { break };
             let mut touched = 0;
             for lane in Bits(here.any()) {
-                let targets = here.targets(lane);
-                let chosen = self.one_of(targets);
+                let chosen = match self.version {
+                    GicVersion::V2 => self.one_of(here.targets(lane)),
+                    GicVersion::V3 => self.any_vcpu(spi_intid(bank as u32, lane)),
+                };
                 if chosen != here.target(lane) {
-                    here.set_targets(lane, targets, chosen);
+                    here.set_target(lane, chosen);
                     touched |= bit(lane);
                 }
             }

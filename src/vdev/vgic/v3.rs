@@ -244,14 +244,15 @@ impl Vgic {
         let new = old & !mask | write.wrapping_shl(shift) & mask;
         let any = new >> 31 & 1 != 0;
         let affinity = affinity::pack(new);
-        let target = if any { self.any_vcpu(intid) } else { self.affinities.vcpu(affinity) };
+        let target = if any { self.any_vcpu(intid as u32) } else { self.affinities.vcpu(affinity) };
         here.set_route(lane, affinity, any, target);
         Outcome::Done(0, spis.refresh(&self.cpus, bank, super::bit(lane)))
     }
 
-    /// For an interrupt that any vCPU may take (1 of N): one that is awake, by turns.
-    fn any_vcpu(&self, intid: usize) -> u8 {
-        let turn = intid.checked_rem(self.cpus.len()).unwrap_or(0);
+    /// For an interrupt that any vCPU may take (1 of N): one that is awake, by turns. Chosen anew when one falls
+    /// asleep or wakes.
+    pub(super) fn any_vcpu(&self, intid: u32) -> u8 {
+        let turn = (intid as usize).checked_rem(self.cpus.len()).unwrap_or(0);
         let awake = |&(_, cpu): &(u8, &super::Cpu)| !cpu.asleep.load(Ordering::Relaxed);
         let mut from_turn = (0u8..).zip(&self.cpus).cycle().skip(turn).take(self.cpus.len());
         from_turn.find(awake).map_or(turn as u8, |(n, _)| n)
@@ -290,7 +291,7 @@ impl Vgic {
             return BAD_SIZE;
         }
         if let (Register::Waker, Some(cpu)) = (register, self.cpu(vcpu)) {
-            cpu.asleep.store(value & WAKER_PROCESSOR_SLEEP != 0, Ordering::Relaxed);
+            return Outcome::Done(0, self.set_asleep(cpu, value & WAKER_PROCESSOR_SLEEP != 0));
         }
         DONE
     }

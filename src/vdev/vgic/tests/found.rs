@@ -133,3 +133,42 @@ fn what_pends_again_at_its_end_is_not_ahead_of_who_waits() {
         assert_eq!(vm.load(0, Port::Iar(false)), 1023);
     }
 }
+
+/// A timer that fired while it was pending by hand, and whose pending state another vCPU cleared: it is let go.
+#[test]
+fn a_timer_that_fired_while_listed_and_was_cleared_is_let_go() {
+    use crate::machine::ppi;
+    use crate::vdev::vgic::Raised;
+    let mut vm = Vm::linux(2, 4);
+    let sgi = Frame::GicrSgi(vcpu(0));
+    let timer = 1 << ppi::VIRTUAL_TIMER.0;
+    vm.write(0, sgi, 0x100, timer);
+    vm.write(0, sgi, 0x200, timer);
+    let _ = vm.vgic.raise_linked(vcpu(0), ppi::VIRTUAL_TIMER);
+    // Before vCPU 0 looks.
+    let write = Some(u64::from(timer));
+    let _ = vm.vgic.access(vcpu(1), sgi, 0x280, Size::Word, write, &mut vm.cpus[1].lists);
+    vm.cpus[0].fold();
+    let _ = vm.vgic.sync_raised(vcpu(0), &mut vm.cpus[0].lists, Raised::NOTHING);
+    let lists = &vm.cpus[0].lists;
+    assert!(lists.release & timer != 0 || !lists.linked_active(ppi::VIRTUAL_TIMER), "active for nobody");
+    assert_eq!(lists.parked & timer, 0);
+}
+
+/// An SPI for whoever is awake goes to another vCPU when its own is switched off.
+#[test]
+fn what_any_vcpu_can_take_follows_those_that_are_on() {
+    let mut vm = Vm::linux(2, 4);
+    for n in 0..2 {
+        vm.write(0, Frame::GicrRd(vcpu(n)), 0x14, 0);
+    }
+    // SPI 1 for any, which is vCPU 1 by turns.
+    vm.access(0, GICD, 0x6000 + 8 * 33, Size::Double, Some(1 << 31));
+    vm.write(0, GICD, 0x104, 2);
+    vm.leave(1);
+    let kicks = vm.vgic.switched_off(vcpu(1));
+    vm.check_kicks(usize::MAX, kicks);
+    vm.settle();
+    vm.set_spi(1, true);
+    assert_eq!(vm.take(0), Some(33));
+}
