@@ -333,7 +333,9 @@ mod image {
         Ok(())
     }
 
-    /// Adds memory that was free, for good.
+    /// Adds memory that was free, for good. Out of line: it is rare, and called in three places.
+    #[cold]
+    #[inline(never)]
     fn add_to(heap: &mut Heap<32>, range: HostRange) {
         // SAFETY: `Memory` gave the range out, so it is mapped, and it is the allocator's alone from here on.
         unsafe { heap.add_to_heap(range.start().raw() as usize, range.end().raw() as usize) };

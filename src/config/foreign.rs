@@ -153,7 +153,7 @@ pub(super) fn chosen(chosen: &FdtNode<'_>, found: &mut Findings) {
                 ("Take it out (ImageBuilder: DOM0_KERNEL), or make it a VM: a node with compatible = \"xen,domain\"")));
         }
         if is_known(&child) {
-            found.warning(not_read('/', child.name(), XENS));
+            found.warning(not_read("/", child.name(), XENS));
         }
     }
     const OPTIONS: &str = "Mezzanine's own options are in mezzanine,bootargs, or in bootargs where there is no xen,xen-bootargs";
@@ -161,7 +161,7 @@ pub(super) fn chosen(chosen: &FdtNode<'_>, found: &mut Findings) {
         [("xen,xen-bootargs", OPTIONS), ("xen,dom0-bootargs", OPTIONS), ("xen,static-heap", XENS)]
     {
         if chosen.property(name).is_some() {
-            found.warning(not_read(' ', name, fix));
+            found.warning(not_read(" ", name, fix));
         }
     }
 }
@@ -174,6 +174,6 @@ pub(super) fn is_known(node: &FdtNode<'_>) -> bool {
 }
 
 /// Something that Xen alone would read: a property, or a node.
-fn not_read(between: char, name: &str, fix: &str) -> Problem {
+fn not_read(between: &str, name: &str, fix: &str) -> Problem {
     problem!("E0229", ("/chosen{between}{name}"); ("for Xen and its Dom0 alone: not read"); ("{fix}"))
 }
