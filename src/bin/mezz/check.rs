@@ -16,7 +16,7 @@ use crate::host::{self, Host, HostArgs};
 use crate::input::{Input, Kind};
 use crate::report::{Report, Reports, Source};
 use crate::spec::Spec;
-use crate::{cpu, dts, toml_config};
+use crate::{cpu, dts, toml_config, whole};
 
 /// Options of the verb.
 #[derive(Args)]
@@ -154,6 +154,7 @@ fn archive(input: &Input, args: Option<&HostArgs>) -> Outcome {
         }
     }
     check_all(&vms, facts.as_ref(), &mut found);
+    whole::check(&vms, &mut found);
     let text = bundle::tree_of(&input.bytes).ok().and_then(|blob| dts::Text::of(blob).ok());
     let place = Placed::new(format!("{}/{}", input.name, bundle::TREE), text);
     Outcome { reports: place.all(&mut found), left_out: found.left_out, vms: vms.len(), machine }

@@ -10,6 +10,7 @@ use mezzanine::map::GicVersion;
 use mezzanine::problem::Problem;
 
 use crate::report::{Report, Source};
+use crate::whole;
 
 /// Memory of a guest that does not say, in bytes.
 pub(crate) const DEFAULT_MEMORY: u64 = 256 << 20;
@@ -165,6 +166,7 @@ impl Spec {
         let vms: Vec<_> = self.vms.iter().map(VmSpec::config).collect();
         let mut found = Findings::default();
         check_all(&vms, host, &mut found);
+        whole::check(&vms, &mut found);
         let errors = found.errors.into_iter().map(|problem| self.report(problem));
         errors.chain(found.warnings.into_iter().map(|problem| self.report(problem).warning())).collect()
     }
