@@ -40,7 +40,7 @@ fn configurations_that_cannot_be_read() {
     bench.mezz(&["run", "gone.toml"]).status(2).says(&["E0505", "gone.toml does not exist"]);
     std::fs::write(bench.path("bad.toml"), b"\xff\xfe").unwrap();
     bench.mezz(&["run", "bad.toml"]).status(2).says(&["bad.toml is not text in UTF-8"]);
-    bench.mezz(&["run", "target"]).status(2).says(&["target cannot be read"]);
+    bench.mezz(&["run", "target"]).status(2).says(&["target is a directory"]);
     bench.file("empty.toml", b"");
     bench.mezz(&["run", "empty.toml"]).status(2).says(&["E0508", "no VM"]);
 }
@@ -57,6 +57,17 @@ fn options_are_checked_like_configurations() {
     bench.mezz(&["run", "--kernel", "target/mezzanine.img"]).status(2).says(&["E0402", "looks like text"]);
     bench.mezz(&["run", "x.toml", "--kernel", "Image"]).status(2).says(&["cannot be used with"]);
     bench.mezz(&["run", "--initrd", "initrd.gz"]).status(2);
+    let rom = [&0x1400_0010u32.to_le_bytes()[..], &[0x91; 96]].concat();
+    bench.file("rom", rom);
+    bench.mezz(&["pack", "--firmware", "rom", "--initrd", "initrd.gz", "-o", "b.cpio"]).status(0);
+    let done = bench.mezz(&["dump", "b.cpio"]).status(0);
+    assert!(
+        done.out.contains("firmware = \"guest/firmware\"") && done.out.contains("# kernel: none"),
+        "{}",
+        done.out
+    );
+    bench.mezz(&["pack", "--firmware", "rom", "--kernel", "Image", "-o", "b.cpio"]).status(0);
+    bench.mezz(&["pack", "--firmware", "rom", "--cmdline", "x", "-o", "b.cpio"]).status(2).says(&["E0434"]);
 }
 
 #[test]

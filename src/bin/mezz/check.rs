@@ -107,7 +107,7 @@ fn config(input: &Input, args: &HostArgs) -> Outcome {
     }
     let machine = match Host::decide(args, &spec) {
         Ok(host) => {
-            let facts = host.facts(bundle_size(&spec));
+            let facts = host.facts(spec.bundle_size());
             reports.extend(spec.check(Some(&facts)));
             format!("checked for the machine that mezz run starts: {}", described(&facts, Some(host.ram)))
         }
@@ -118,12 +118,6 @@ fn config(input: &Input, args: &HostArgs) -> Outcome {
         }
     };
     Outcome { reports, left_out: 0, vms: spec.vms.len(), machine }
-}
-
-/// Bytes of the bundle that these guests make.
-fn bundle_size(spec: &Spec) -> u64 {
-    let vms: Vec<_> = spec.vms.iter().map(crate::spec::VmSpec::config).collect();
-    bundle::write(&vms).map_or_else(|_| spec.file_bytes(), |bytes| bytes.len() as u64)
 }
 
 /// A bundle, on the machine that was described, if one was.
@@ -172,12 +166,17 @@ fn tree(input: &Input) -> Outcome {
     }
     let mut found = Findings::default();
     let known = check_tree_all(&input.bytes, None, &mut found);
-    let place = Placed::new(input.name.clone(), dts::Text::of(&input.bytes).ok());
+    let reports = placed(input.name.clone(), &input.bytes, &mut found);
     let machine = known.map_or(String::new(), |(facts, _)| {
         format!("checked for the machine that it describes: {}", described(&facts, None))
     });
     let vms = known.map_or(0, |(_, vms)| vms);
-    Outcome { reports: place.all(&mut found), left_out: found.left_out, vms, machine }
+    Outcome { reports, left_out: found.left_out, vms, machine }
+}
+
+/// What is wrong with a tree, at its lines.
+pub(crate) fn placed(name: String, tree: &[u8], found: &mut Findings) -> Vec<Report> {
+    Placed::new(name, dts::Text::of(tree).ok()).all(found)
 }
 
 /// The text of a tree that problems are shown in.

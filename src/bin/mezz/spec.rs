@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use mezzanine::config::{Findings, HostFacts, VmConfig, check_all};
+use mezzanine::config::{Findings, HostFacts, VmConfig, bundle, check_all};
 use mezzanine::map::GicVersion;
 use mezzanine::problem::Problem;
 
@@ -179,6 +179,15 @@ impl Spec {
     /// Bytes of all guests' files.
     pub(crate) fn file_bytes(&self) -> u64 {
         self.vms.iter().fold(0u64, |sum, vm| sum.saturating_add(vm.file_bytes()))
+    }
+
+    /// Bytes of the bundle that the guests make; none without guests.
+    pub(crate) fn bundle_size(&self) -> u64 {
+        if self.vms.is_empty() {
+            return 0;
+        }
+        let vms: Vec<_> = self.vms.iter().map(VmSpec::config).collect();
+        bundle::write(&vms).map_or_else(|_| self.file_bytes(), |bytes| bytes.len() as u64)
     }
 
     /// A problem that the library has with some guest.

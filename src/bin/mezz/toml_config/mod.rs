@@ -12,9 +12,9 @@ use mezzanine::problem::nearest;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::report::{Report, Reports, Source};
+use crate::report::{Report, Source};
 use crate::size;
-use crate::spec::{BOARDS, MachineSpec, Spec, VmSpec};
+use crate::spec::{self, BOARDS, MachineSpec, Spec, VmSpec};
 
 #[cfg(test)]
 mod tests;
@@ -44,24 +44,17 @@ const VM_SYNONYMS: [(&str, &str); 13] = [
 const ROOT_SYNONYMS: [(&str, &str); 5] =
     [("vms", "vm"), ("guest", "vm"), ("guests", "vm"), ("domain", "vm"), ("host", "machine")];
 
-/// Reads the file and checks all of it.
-pub(crate) fn read(path: &Path) -> Result<Spec, Reports> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let why = match error.kind() {
-            std::io::ErrorKind::NotFound => "does not exist".to_owned(),
-            std::io::ErrorKind::InvalidData => "is not text in UTF-8".to_owned(),
-            _ => format!("cannot be read: {error}"),
-        };
+/// Reads the file, as [`parse`] does.
+///
+/// # Errors
+/// E0505 if it cannot be read.
+pub(crate) fn read(path: &Path) -> Result<(Option<Spec>, Vec<Report>), Report> {
+    let utf8 = |bytes| String::from_utf8(bytes).map_err(|_| "is not text in UTF-8".to_owned());
+    let text = spec::read(path).and_then(utf8).map_err(|why| {
         Report::new("E0505", format!("configuration {} {why}", path.display()))
             .help("a configuration is a TOML file: see docs/config.md")
     })?;
-    let (spec, mut reports) = parse(path.display().to_string(), text, parent(path));
-    if let Some(spec) = &spec {
-        reports.extend(spec.check(None));
-    }
-    Reports::settle(reports)?;
-    // Without a mistake there is one.
-    Ok(spec.unwrap_or_default())
+    Ok(parse(path.display().to_string(), text, parent(path)))
 }
 
 /// What paths in a configuration are relative to.

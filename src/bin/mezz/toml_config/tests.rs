@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use super::*;
+use crate::report::Reports;
 use crate::spec::DEFAULT_MEMORY;
 
 /// A directory with a kernel and an initrd, for all tests.
