@@ -46,6 +46,23 @@ fn configurations_that_cannot_be_read() {
 }
 
 #[test]
+fn what_has_no_end_is_not_read() {
+    let bench = Bench::new();
+    for device in ["/dev/zero", "/dev/null"] {
+        bench.file("vms.toml", format!("[vm.a]\nkernel = \"{device}\"\n"));
+        bench.mezz(&["check", "vms.toml"]).status(1).says(&["E0505", "is no regular file", "vms.toml:2:10"]);
+        bench.mezz(&["run", "--kernel", "Image", "--initrd", device]).status(2).says(&["is no regular file"]);
+        bench.mezz(&["run", device]).status(2).says(&["E0505", "neither file nor pipe"]);
+        bench.mezz(&["check", device]).status(2).says(&["E0505", "neither file nor pipe"]);
+        bench.mezz(&["run", "--dtb", device]).status(2).says(&["neither file nor pipe"]);
+    }
+    if have("mkfifo") {
+        assert!(Command::new("mkfifo").arg(bench.path("fifo")).status().unwrap().success());
+        bench.mezz(&["run", "--kernel", "fifo"]).status(2).says(&["fifo is no regular file"]);
+    }
+}
+
+#[test]
 fn options_are_checked_like_configurations() {
     let bench = Bench::new();
     bench.mezz(&["run"]).status(2);

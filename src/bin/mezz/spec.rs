@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -140,7 +141,7 @@ impl Spec {
             let files =
                 [("kernel", &mut vm.kernel), ("firmware", &mut vm.firmware), ("initrd", &mut vm.initrd)];
             for (key, blob) in files.into_iter().filter_map(|(key, blob)| Some((key, blob.as_mut()?))) {
-                match read(&blob.path) {
+                match regular(&blob.path).and_then(|()| read(&blob.path)) {
                     Ok(bytes) => blob.bytes = bytes,
                     Err(why) => {
                         let whose = if source.is_some() { "the configuration's own" } else { "the working" };
@@ -233,10 +234,21 @@ fn place(report: Report, source: Option<&Rc<Source>>, spans: &Spans, key: &str, 
     }
 }
 
-/// A file's bytes; else why not, as a sentence's end.
+/// Refuses what is no file on a disk: QEMU may have to read it again, and a pipe is empty by then.
+fn regular(path: &Path) -> Result<(), String> {
+    match path.metadata() {
+        Ok(file) if !file.is_file() && !file.is_dir() => Err("is no regular file".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// A file's bytes, or what comes out of a pipe; else why not, as a sentence's end.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
-    if path.is_dir() {
-        return Err("is a directory, not a file".to_owned());
+    match path.metadata().map(|file| file.file_type()) {
+        Ok(kind) if kind.is_dir() => return Err("is a directory, not a file".to_owned()),
+        // /dev/zero has no end.
+        Ok(kind) if !kind.is_file() && !kind.is_fifo() => return Err("is neither file nor pipe".to_owned()),
+        _ => {}
     }
     std::fs::read(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "does not exist".to_owned(),
