@@ -93,7 +93,9 @@ fn described(facts: &HostFacts, ram: Option<u64>) -> String {
     let cpus = format!("{} CPU{}", facts.cpus, if facts.cpus == 1 { "" } else { "s" });
     let gic = host::number(facts.gic);
     let ram = ram.map_or(String::new(), |ram| format!("{} of RAM, ", Bytes(ram)));
-    format!("{cpus}, {ram}{} of it for guests, GICv{gic}", Bytes(facts.memory))
+    // Whole MiB are what can be compared.
+    let guests = Bytes(facts.memory >> 20 << 20);
+    format!("{cpus}, {ram}{guests} of it for guests, GICv{gic}")
 }
 
 /// A configuration, on the machine that `mezz run` would start for it.
