@@ -14,7 +14,7 @@ use mezzanine::problem::Problem;
 
 use crate::host::{self, Host, HostArgs};
 use crate::input::{Input, Kind};
-use crate::report::{Report, Reports, Source};
+use crate::report::{self, Report, Reports, Source};
 use crate::spec::Spec;
 use crate::{cpu, dts, toml_config, whole};
 
@@ -197,7 +197,9 @@ impl Placed {
     }
 
     fn report(&self, problem: Problem) -> Report {
-        let place = self.0.as_ref().and_then(|(source, text)| Some((source, find(text, &problem)?)));
+        let place = self.0.as_ref().and_then(|(source, text)| {
+            Some((source, report::word(&text.text, find(text, &problem)?, &problem)))
+        });
         let report = Report::from(problem);
         match place {
             Some((source, span)) => report.at(source, span, ""),

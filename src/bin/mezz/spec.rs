@@ -10,7 +10,7 @@ use mezzanine::config::{Findings, HostFacts, VmConfig, bundle, check_all};
 use mezzanine::map::GicVersion;
 use mezzanine::problem::Problem;
 
-use crate::report::{Report, Source};
+use crate::report::{self, Report, Source};
 use crate::whole;
 
 /// Memory of a guest that does not say, in bytes.
@@ -213,7 +213,13 @@ impl Spec {
         // "vm.NAME unpacked" is about what a gzip kernel holds.
         let key = if vm.spans.contains_key(key.as_str()) { &key } else { "kernel" };
         let key = if key == "kernel" && !problem.code.starts_with("E04") { "name" } else { key };
-        self.at_vm(Report::from(problem), vm, key, "")
+        match (&self.source, vm.spans.get(key)) {
+            (Some(source), Some(span)) => {
+                let span = report::word(&source.text, span.clone(), &problem);
+                Report::from(problem).at(source, span, "")
+            }
+            _ => self.at_vm(Report::from(problem), vm, key, ""),
+        }
     }
 
     /// Places a report at a guest's key; one about a guest from the command line has no place.
