@@ -67,11 +67,6 @@ impl<'a> Gzip<'a> {
         self.total
     }
 
-    /// Where it is, for messages.
-    pub fn place(&self) -> &str {
-        &self.place
-    }
-
     /// The next piece, of at most `most` bytes and of any length below; `None` after the last.
     ///
     /// # Errors

@@ -165,7 +165,7 @@ impl<'a> Loader<'a> {
                 None => self.gzip = None,
                 Some(piece) if self.room.end().raw().wrapping_sub(at.raw()) < piece.len() as u64 => {
                     return Err(
-                        problem!("E0407", ("{}", gzip.place()); ("it unpacks to more than {}", Bytes(self.room.size()));
+                        problem!("E0407", ("kernel"); ("it unpacks to more than {}", Bytes(self.room.size()));
                         ("Its last four bytes state its length: the file is damaged")),
                     );
                 }
