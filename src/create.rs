@@ -161,7 +161,7 @@ impl<'a, M: Machine> Maker<'a, M> {
             ram: &[ram.range()],
             gic,
             initrd: layout.initrd,
-            bootargs: &config.cmdline,
+            bootargs: config.cmdline,
             uart: !config.without_uart,
             partial: config.partial(&mut Vec::new())?,
             seed,

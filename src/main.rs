@@ -43,9 +43,15 @@ mod image {
     /// vCPUs of all VMs together for which [`HEAP_FIRST`] is enough; each further one adds a page.
     const FIRST_VCPUS: u64 = 64;
 
+    /// Bytes of RAM that the heap may have besides, all of them or none, while configurations are read: enough for as
+    /// many VMs and files as are read, each with texts as long as they are read.
+    const HEAP_READING: u64 = BLOCK_2M;
+
     /// The heap: the buddy allocator behind our lock, and a stack of blocks until it starts.
     struct Allocator {
         heap: Mutex<Heap<32>>,
+        /// What the heap gets once it is exhausted.
+        spare: Mutex<Option<HostRange>>,
         started: AtomicBool,
         early: UnsafeCell<[u64; EARLY / 8]>,
         /// Bytes of `early` that are in use.
@@ -58,6 +64,7 @@ mod image {
     #[global_allocator]
     static HEAP: Allocator = Allocator {
         heap: Mutex::new(Heap::empty()),
+        spare: Mutex::new(None),
         started: AtomicBool::new(false),
         early: UnsafeCell::new([0; EARLY / 8]),
         early_used: AtomicUsize::new(0),
@@ -99,7 +106,15 @@ mod image {
             if !self.started.load(Ordering::Relaxed) {
                 return self.early(layout);
             }
-            self.heap.lock().alloc(layout).map_or(core::ptr::null_mut(), |p| p.as_ptr())
+            let mut heap = self.heap.lock();
+            let mut block = heap.alloc(layout);
+            if block.is_err()
+                && let Some(range) = self.spare.lock().take()
+            {
+                add_to(&mut heap, range);
+                block = heap.alloc(layout);
+            }
+            block.map_or(core::ptr::null_mut(), |p| p.as_ptr())
         }
 
         unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
@@ -222,11 +237,13 @@ mod image {
         log::info!("memory: {} MiB free for guests", memory.free() >> 20);
         // 6. The guests that we were given.
         let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1) as u16;
-        let facts = HostFacts { cpus, memory: for_guests(&memory), gic: vgic.version };
+        let facts = HostFacts { cpus, memory: config::for_guests(&memory), gic: vgic.version };
+        let spare = add_spare(&mut memory)?;
         let machine_config = config::read(platform, &|range| module_bytes(platform, tree, range), &facts)?;
         machine_config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         log::info!("config: {} VM(s)", machine_config.vms.len());
         // 7. Room for what each VM keeps at EL2, once the RAM that was chosen for VMs is out of the way.
+        settle_spare(&mut memory, spare);
         config::set_aside(&machine_config.vms, &mut memory)?;
         let heap = grow_heap(&mut memory, &machine_config.vms)?;
         // 8. Each VM: memory, tables, devices, kernel.
@@ -304,13 +321,41 @@ mod image {
     }
 
     fn add_heap(memory: &mut Memory, bytes: u64, align: u64) -> Result<(), Problem> {
-        let range = memory.take(bytes, align).ok_or_else(|| {
-            problem!("E0134", ("memory"); ("no {} KiB in one piece for the hypervisor", bytes >> 10); ("Give the machine more RAM"))
-        })?;
-        let (start, end) = (range.start().raw() as usize, range.end().raw() as usize);
-        // SAFETY: the range was free, is mapped, and is the allocator's alone from here on.
-        unsafe { HEAP.heap.lock().add_to_heap(start, end) };
+        let range = memory.take(bytes, align).ok_or_else(|| no_room(bytes))?;
+        add_to(&mut HEAP.heap.lock(), range);
         Ok(())
+    }
+
+    /// Adds memory that was free, for good.
+    fn add_to(heap: &mut Heap<32>, range: HostRange) {
+        // SAFETY: `Memory` gave the range out, so it is mapped, and it is the allocator's alone from here on.
+        unsafe { heap.add_to_heap(range.start().raw() as usize, range.end().raw() as usize) };
+    }
+
+    /// Has the heap take [`HEAP_READING`] if what it has does not do.
+    fn add_spare(memory: &mut Memory) -> Result<HostRange, Problem> {
+        let range = memory.take(HEAP_READING, PAGE_SIZE).ok_or_else(|| no_room(HEAP_READING))?;
+        *HEAP.spare.lock() = Some(range);
+        Ok(range)
+    }
+
+    /// Gives it back, unless it is in use or the VMs' configurations left too little of the rest for the VMs.
+    fn settle_spare(memory: &mut Memory, range: HostRange) {
+        let mut heap = HEAP.heap.lock();
+        if HEAP.spare.lock().take().is_none() {
+            return;
+        }
+        if heap.stats_alloc_actual() > HEAP_FIRST / 4 {
+            add_to(&mut heap, range);
+            return;
+        }
+        drop(heap);
+        memory.add(range);
+    }
+
+    #[cold]
+    fn no_room(bytes: u64) -> Problem {
+        problem!("E0134", ("memory"); ("no {} KiB in one piece for the hypervisor", bytes >> 10); ("Give the machine more RAM"))
     }
 
     fn banner(platform: &Platform<'_>) {
@@ -344,31 +389,18 @@ mod image {
         memory
     }
 
-    /// Bytes that guests may have: whole blocks of 2 MiB, less one for each VM's tables and heap at the most
-    /// that plain modules make of a machine.
-    fn for_guests(memory: &Memory) -> u64 {
-        let whole: u64 = memory.ranges().iter().map(|range| range.align_in(BLOCK_2M).size()).sum();
-        whole.saturating_sub(2 * BLOCK_2M)
-    }
-
     /// A boot module's bytes, if all of it is RAM and nobody else's.
     fn module_bytes(platform: &Platform<'_>, tree: &[u8], range: HostRange) -> Option<&'static [u8]> {
-        let mapped = is_mapped(platform, range);
+        let mapped = platform.is_mapped(range);
         let ours = range.overlaps(&arch::image()) || range.overlaps(&tree_range(tree));
         // SAFETY: RAM that step 1 mapped, and neither image nor tree; `free_memory` has taken out all modules,
         // so nobody writes to it.
         (mapped && !ours).then(|| unsafe { setup::bytes(range) })
     }
 
-    /// Whether EL2 maps the whole of a range: RAM in one bank, no part of it `no-map`.
-    fn is_mapped(platform: &Platform<'_>, range: HostRange) -> bool {
-        platform.ram.iter().any(|bank| bank.encloses(&range))
-            && !platform.reserved.iter().any(|hole| hole.no_map && hole.range.overlaps(&range))
-    }
-
     /// What we stand on must be part of the RAM that the tree describes.
     fn in_ram(platform: &Platform<'_>, what: &str, range: HostRange) -> Result<(), Problem> {
-        if is_mapped(platform, range) {
+        if platform.is_mapped(range) {
             return Ok(());
         }
         Err(

@@ -3,6 +3,7 @@
 //! [`check_all`] finds all that is wrong, for people who can put it right in one go; EL2 asks [`check`], which
 //! stops at the first.
 
+use super::domain::MAX_VMS;
 use super::{Bytes, Findings, HostFacts, VmConfig, cmdline, static_memory};
 use crate::addr::{GuestRange, PAGE_SIZE};
 use crate::guest::{Layout, image};
@@ -45,15 +46,18 @@ fn judge(vms: &[VmConfig<'_>], host: Option<&HostFacts>, files: bool, found: &mu
         found.error(problem!("E0201", ("machine"); ("no VM to run");
             ("Give a bundle as the initrd (mezz pack CONFIG.toml -o BUNDLE), or kernels as boot modules")));
     }
+    if vms.len() > MAX_VMS {
+        found.error(problem!("E0227", ("machine"); ("{} VMs", vms.len()); ("{MAX_VMS} can be told apart by 8-bit VMIDs")));
+    }
     static_memory::check(vms, found);
-    let mut left = host.map_or(u64::MAX, |h| h.memory);
+    let total = host.map_or(u64::MAX, |h| h.memory_for(vms));
+    let mut left = total;
     for (n, vm) in vms.iter().enumerate() {
         found.take(name(vm, vms.get(..n).unwrap_or_default()));
         let sized = found.take(size(vm)).is_some();
         found.take(vcpus(vm, host));
         let needed = vm.host_bytes();
         if needed > left {
-            let total = host.map_or(0, |h| h.memory);
             let rom = if vm.firmware.is_some() { " with its firmware" } else { "" };
             found.error(problem!("E0305", ("{} memory", vm.place);
                 ("{}{rom}, with {} of the machine's {} left for it", Bytes(needed), Bytes(left), Bytes(total));

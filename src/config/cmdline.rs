@@ -19,14 +19,14 @@ pub(super) fn check(vm: &VmConfig<'_>, found: &mut Findings) {
         found.error(problem!("E0434", ("{} cmdline", vm.place); ("for a kernel, and there is none");
             ("Leave it out: firmware takes no command line. Or give the kernel that it is to start")));
     }
-    found.take(length(&vm.cmdline, &format!("{} cmdline", vm.place)));
+    found.take(length(vm.cmdline, &format!("{} cmdline", vm.place)));
     if let Some(c) = vm.cmdline.chars().find(|c| c.is_control() && *c != '\t') {
         found.error(
             problem!("E0307", ("{} cmdline", vm.place); ("has the control character {:#04x}", c as u32);
             ("A command line is one line of text")),
         );
     }
-    let mut consoles = consoles(&vm.cmdline).peekable();
+    let mut consoles = consoles(vm.cmdline).peekable();
     while let Some(console) = consoles.next() {
         // "tty0" is the screen: always there for Linux, and a fine place for what is shown elsewhere too.
         let screen = console == "tty" || console == "tty0";

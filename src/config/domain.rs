@@ -5,14 +5,13 @@
 //! Mezzanine cannot give is refused in `foreign`, with the reason.
 
 use super::foreign;
-use super::node::{Cells, is_any, number, only, require, text, wrong};
+use super::node::{Cells, is_any, number, only, require, short, text, wrong};
 use super::static_memory;
 use super::{Findings, VmConfig, cmdline};
 use crate::map::GicVersion;
 use crate::problem;
 use crate::problem::Problem;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use dtoolkit::Node;
 use dtoolkit::fdt::FdtNode;
@@ -49,6 +48,25 @@ pub(super) const PROPERTIES: &[&str] = &[
     STATIC_CELLS[0],
     STATIC_CELLS[1],
 ];
+
+/// VMs that are read from the nodes of a bundle: with 8-bit VMIDs there can be no more.
+pub(super) const MAX_VMS: usize = 255;
+
+/// Whether no more VMs are read after `count`: E0227 at the next one's node.
+pub(super) fn is_full(
+    count: usize,
+    most: usize,
+    place: &str,
+    next: &FdtNode<'_>,
+    found: &mut Findings,
+) -> bool {
+    if count == most {
+        found.error(
+            problem!("E0227", ("{place}/{}", next.name()); ("more than {most} VMs"); ("Fewer are read")),
+        );
+    }
+    count == most
+}
 
 /// What a module is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +110,7 @@ pub(super) fn read<'a>(
     source: &mut Source<'_, 'a>,
     found: &mut Findings,
 ) -> Option<VmConfig<'a>> {
-    let place = format!("/chosen/{}", node.name());
+    let place = short(format_args!("/chosen/{}", node.name()));
     foreign::properties(node, &place, found);
     if let Some(status) = node.property("status")
         && !matches!(found.take(text(&status, &place)), Some("okay" | "ok") | None)
@@ -107,7 +125,7 @@ pub(super) fn read<'a>(
     let gic = found.take(gic(node, &place));
     let chosen_memory = found.take(static_memory::read(node, &place, above));
     let mut vm = VmConfig {
-        name: node.name_without_address().into(),
+        name: short(format_args!("{}", node.name_without_address())),
         memory: memory.unwrap_or_default(),
         vcpus: cpus.map_or(0, |cpus| u16::try_from(cpus).unwrap_or(u16::MAX)),
         gic: gic.flatten(),
@@ -173,7 +191,7 @@ fn sub_node<'a>(
     vm: &mut VmConfig<'a>,
     found: &mut Findings,
 ) -> Result<(), Problem> {
-    let place = format!("{}/{}", vm.place, node.name());
+    let place = short(format_args!("{}/{}", vm.place, node.name()));
     if foreign::node(node, &place, found) {
         return Ok(());
     }
@@ -197,9 +215,8 @@ fn sub_node<'a>(
         && let Some(bootargs) = node.property("bootargs")
     {
         let line = text(&bootargs, &place)?;
-        // Copied only once it is known to be short: there is not much heap yet.
         cmdline::length(line, &format!("{place} bootargs"))?;
-        vm.cmdline = String::from(line);
+        vm.cmdline = line;
     }
     let bytes = (source.bytes)(&Module { node, place: &place, kind: *kind, cells })?;
     match kind {

@@ -36,6 +36,13 @@ impl Findings {
         keep(&mut self.warnings, problem, &mut self.left_out);
     }
 
+    /// Whether there are as many problems as are kept. If so, one more is counted: it need not be made.
+    pub fn is_full(&mut self) -> bool {
+        let full = self.errors.len() >= MOST;
+        self.left_out = self.left_out.saturating_add(usize::from(full));
+        full
+    }
+
     /// A result's value; its problem is noted.
     pub fn take<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
         result.map_err(|problem| self.error(problem)).ok()

@@ -58,6 +58,9 @@ pub(super) fn properties(node: &FdtNode<'_>, place: &str, found: &mut Findings) 
     let mut strange = false;
     for property in odd(node, &all) {
         strange = true;
+        if found.is_full() {
+            continue;
+        }
         let name = property.name();
         if name == "bootargs" {
             found.error(problem!("E0207", ("{place}"); ("property \"bootargs\" is not known");

@@ -23,7 +23,7 @@ pub use findings::Findings;
 pub use options::{Options, parse_size};
 pub use static_memory::set_aside;
 
-use crate::addr::{HostRange, PAGE_SIZE};
+use crate::addr::{BLOCK_2M, HostRange, PAGE_SIZE};
 use crate::fdt::{self, CpuStatus, Gic, Partial, Platform};
 use crate::guest::rom;
 use crate::map::GicVersion;
@@ -45,7 +45,7 @@ pub struct VmConfig<'a> {
     /// The initrd's file.
     pub initrd: Option<&'a [u8]>,
     /// The kernel's command line.
-    pub cmdline: String,
+    pub cmdline: &'a str,
     /// Bytes of RAM.
     pub memory: u64,
     /// Virtual CPUs.
@@ -150,7 +150,7 @@ pub fn read<'a>(
 /// Checks a whole machine's tree as [`read`] would, without the memory that it speaks of: the files of its VMs are
 /// unknown, and so is what is in a bundle. Returns warnings.
 ///
-/// Without `host`, what the machine has to give is taken from the tree; Mezzanine's own needs still come off that.
+/// Without `host`, what the machine has to give is taken from the tree, less what Mezzanine itself needs.
 ///
 /// # Errors
 /// E01xx about the tree, E02xx about the ways in, E03xx about a VM.
@@ -160,12 +160,19 @@ pub fn check_tree(bytes: &[u8], host: Option<&HostFacts>) -> Result<Vec<Problem>
     found.settle()
 }
 
-/// The same, with everything that is wrong; what the machine has to give, and how many VMs it has outside of a bundle.
-pub fn check_tree_all(
-    bytes: &[u8],
-    host: Option<&HostFacts>,
-    found: &mut Findings,
-) -> Option<(HostFacts, usize)> {
+/// What a machine's tree says of it.
+#[derive(Clone, Copy, Debug)]
+pub struct TreeFacts {
+    /// What it has to give.
+    pub host: HostFacts,
+    /// VMs outside of a bundle.
+    pub vms: usize,
+    /// Whether there is an initrd: a bundle, which nobody has looked into.
+    pub bundle: bool,
+}
+
+/// The same, with everything that is wrong, and what the tree says.
+pub fn check_tree_all(bytes: &[u8], host: Option<&HostFacts>, found: &mut Findings) -> Option<TreeFacts> {
     let mut tree = bytes.to_vec();
     fdt::squeeze(&mut tree);
     let platform = found.take(Platform::read(&tree))?;
@@ -173,7 +180,10 @@ pub fn check_tree_all(
     let options = found.take(Options::parse(platform.bootargs)).unwrap_or_default();
     let mut blobs = Vec::new();
     let mut vms = Vec::new();
-    let in_ram = |range: HostRange| platform.ram.iter().any(|bank| bank.encloses(&range)).then_some(&[][..]);
+    let in_ram = |range: HostRange| platform.is_mapped(range).then_some(&[][..]);
+    if let Some(range) = platform.initrd.filter(|range| !platform.is_mapped(*range)) {
+        found.error(out_of_ram("/chosen linux,initrd-start", range));
+    }
     let mut blob_at = |range: HostRange| {
         blobs.push(range);
         in_ram(range)
@@ -184,10 +194,31 @@ pub fn check_tree_all(
     if !vms.is_empty() || platform.initrd.is_none() {
         check::outside(&vms, Some(&host), found);
     }
-    Some((host, vms.len()))
+    Some(TreeFacts { host, vms: vms.len(), bundle: platform.initrd.is_some() })
 }
 
+/// Bytes that guests may have of what is free: whole blocks of 2 MiB, less [`OWN_BLOCKS`].
+pub fn for_guests(memory: &Memory) -> u64 {
+    let whole: u64 = memory.ranges().iter().map(|range| range.align_in(BLOCK_2M).size()).sum();
+    whole.saturating_sub(OWN_BLOCKS)
+}
+
+/// What [`for_guests`] keeps back for VMs' tables and heap.
+const OWN_BLOCKS: u64 = 2 * BLOCK_2M;
+/// What a VM takes at EL2 at most: heap, tables, and the pages of a heap in its pieces.
+const VM_BYTES: u64 = 192 << 10;
+/// RAM that its image and its tree keep from guests, on whatever machine: a block each.
+const IMAGE_AND_TREE: u64 = 2 * BLOCK_2M;
+
 impl HostFacts {
+    /// Bytes of RAM for so many VMs, of which [`OWN_BLOCKS`] may not be enough for what they take at EL2.
+    fn memory_for(&self, vms: &[VmConfig<'_>]) -> u64 {
+        let vcpus: u64 = vms.iter().map(|vm| u64::from(vm.vcpus)).sum();
+        let taken =
+            (vms.len() as u64).saturating_mul(VM_BYTES).saturating_add(vcpus.saturating_mul(PAGE_SIZE));
+        self.memory.saturating_sub(taken.next_multiple_of(BLOCK_2M).saturating_sub(OWN_BLOCKS))
+    }
+
     /// What a machine has to give by its tree, less `taken`.
     fn of(platform: &Platform<'_>, taken: &[HostRange]) -> Self {
         let mut memory = Memory::new();
@@ -195,7 +226,7 @@ impl HostFacts {
         taken.iter().for_each(|range| memory.reserve(range.align_out(PAGE_SIZE)));
         let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1);
         let gic = if matches!(platform.gic, Gic::V2 { .. }) { GicVersion::V2 } else { GicVersion::V3 };
-        Self { cpus: cpus as u16, memory: memory.free(), gic }
+        Self { cpus: cpus as u16, memory: for_guests(&memory).saturating_sub(IMAGE_AND_TREE), gic }
     }
 }
 

@@ -3,6 +3,7 @@
 //! They say nothing of sizes: one VM gets what there is, several share it evenly, unless `memory=` and
 //! `vcpus=` say otherwise.
 
+use super::node::short;
 use super::{Findings, HostFacts, Options, VmConfig, out_of_ram};
 use crate::addr::{BLOCK_2M, HostRange};
 use crate::fdt::{Module, ModuleKind, Platform, sort_by_start};
@@ -29,7 +30,7 @@ pub(super) fn read<'a>(
     let others = vms.len();
     apart(&modules, platform.initrd, found);
     for module in &modules {
-        let place = format!("/chosen/{}", module.name);
+        let place = short(format_args!("/chosen/{}", module.name));
         let Some(blob) = blob_at(module.range) else {
             found.error(out_of_ram(&place, module.range));
             continue;
@@ -38,7 +39,7 @@ pub(super) fn read<'a>(
             ModuleKind::Kernel => vms.push(VmConfig {
                 name: format!("vm{}", vms.len()),
                 kernel: Some(blob),
-                cmdline: module.bootargs.into(),
+                cmdline: module.bootargs,
                 place,
                 ..VmConfig::default()
             }),
@@ -87,14 +88,12 @@ fn ramdisk<'a>(module: &Module<'a>, blob: &'a [u8], vms: &mut [VmConfig<'a>]) ->
 
 /// Gives the VMs from number `first` on what the others leave.
 fn share(vms: &mut [VmConfig<'_>], first: usize, host: &HostFacts, options: &Options<'_>) {
-    let alone = vms.len() == 1;
+    let most = if vms.len() == 1 { MAX_ALONE } else { host.gic.max_vcpus() };
+    let vcpus = options.vcpus.unwrap_or(host.cpus.min(most).min(host.gic.max_vcpus()));
+    vms.iter_mut().skip(first).for_each(|vm| vm.vcpus = vcpus);
+    let all = host.memory_for(vms);
     let (others, ours) = vms.split_at_mut(first);
     let taken = others.iter().fold(0u64, |sum, vm| sum.saturating_add(vm.host_bytes()));
-    let memory =
-        host.memory.saturating_sub(taken).checked_div(ours.len() as u64).unwrap_or(0) & !(BLOCK_2M - 1);
-    let most = if alone { MAX_ALONE } else { host.gic.max_vcpus() };
-    for vm in ours {
-        vm.memory = options.memory.unwrap_or(memory);
-        vm.vcpus = options.vcpus.unwrap_or(host.cpus.min(most).min(host.gic.max_vcpus()));
-    }
+    let memory = all.saturating_sub(taken).checked_div(ours.len() as u64).unwrap_or(0) & !(BLOCK_2M - 1);
+    ours.iter_mut().for_each(|vm| vm.memory = options.memory.unwrap_or(memory));
 }

@@ -5,7 +5,8 @@
 use super::Findings;
 use crate::fdt::repeated;
 use crate::problem;
-use crate::problem::{Hint, Problem};
+use crate::problem::{Hint, Problem, Text};
+use alloc::string::String;
 use core::fmt;
 use dtoolkit::fdt::{FdtNode, FdtProperty};
 use dtoolkit::{Node, Property};
@@ -21,6 +22,12 @@ pub(super) fn wrong(
     fix: &str,
 ) -> Problem {
     problem!(code, ("{place} {name}"); ("{what}"); ("{fix}"))
+}
+
+/// A place or a name, as much of it as a problem has room for: a node's name may be as long as its tree, and the heap
+/// is small.
+pub(super) fn short(text: fmt::Arguments<'_>) -> String {
+    Text::<96>::from_args(text).as_str().into()
 }
 
 /// What `dtc` and boot loaders add to any node.
@@ -93,6 +100,10 @@ pub(super) fn only(node: &FdtNode<'_>, place: &str, known: &[&str], found: &mut 
     let mut strange = false;
     for property in odd(node, known) {
         strange = true;
+        // What is near a word takes long to find: a tree may have thousands.
+        if found.is_full() {
+            continue;
+        }
         found.error(unknown(place, "property", property.name(), known));
     }
     if !strange {

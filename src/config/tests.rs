@@ -60,7 +60,7 @@ fn each_bad_vm_has_its_problem() {
     assert_eq!(verdict(|vm| vm.vcpus = 65).code, "E0306");
     let nine = |vm: &mut VmConfig<'_>| (vm.vcpus, vm.gic) = (9, Some(GicVersion::V2));
     assert_eq!(say(&nine), "E0306 vm.alpha vcpus: 9. Use 1 to 8 with GICv2.");
-    assert_eq!(verdict(|vm| vm.cmdline = "x".repeat(2048)).code, "E0307");
+    assert_eq!(verdict(|vm| vm.cmdline = "x".repeat(2048).leak()).code, "E0307");
     assert_eq!(verdict(|vm| vm.cmdline = "a\0b".into()).code, "E0307");
     assert_eq!(verdict(|vm| vm.kernel = Some(b"")).code, "E0401");
     assert_eq!(verdict(|vm| vm.kernel = Some(b"\x7fELF")).code, "E0422");
@@ -74,20 +74,19 @@ fn firmware_is_checked_too() {
     let code = |change: &dyn Fn(&mut VmConfig<'_>)| verdict(change).code;
     assert_eq!(code(&|vm| vm.firmware = Some(b"")), "E0431");
     assert_eq!(code(&|vm| vm.kernel = None), "E0434");
-    let nothing = |vm: &mut VmConfig<'_>| (vm.kernel, vm.cmdline) = (None, String::new());
+    let nothing = |vm: &mut VmConfig<'_>| (vm.kernel, vm.cmdline) = (None, "");
     assert_eq!(code(&nothing), "E0432");
     let mut large = vec![0x55; (64 << 20) + 1];
     large[..4].copy_from_slice(&0x1400_0010u32.to_le_bytes());
     let vm = VmConfig { firmware: Some(&large), ..vm("alpha", &[], None) };
     assert_eq!(
-        check(&[VmConfig { kernel: None, cmdline: String::new(), ..vm.clone() }], None).unwrap_err().code,
+        check(&[VmConfig { kernel: None, cmdline: "", ..vm.clone() }], None).unwrap_err().code,
         "E0430"
     );
 
     // Its ROM is memory of the machine, too: the image's blocks, and one that is erased.
     let rom = &large[..5 << 20];
-    let mut alone =
-        VmConfig { kernel: None, firmware: Some(rom), cmdline: String::new(), memory: 892 * MIB, ..vm };
+    let mut alone = VmConfig { kernel: None, firmware: Some(rom), cmdline: "", memory: 892 * MIB, ..vm };
     assert_eq!(check(std::slice::from_ref(&alone), Some(&host())), Ok(vec![]));
     alone.memory += MIB;
     assert_eq!(
@@ -100,7 +99,7 @@ fn firmware_is_checked_too() {
 fn firmware_goes_through_a_bundle() {
     let (image, rom) = (kernel(1000, MIB, 0), kernel(700, MIB, 0));
     let mut alpha = VmConfig { firmware: Some(&rom), ..vm("alpha", &image, None) };
-    let mut beta = VmConfig { kernel: None, cmdline: String::new(), ..alpha.clone() };
+    let mut beta = VmConfig { kernel: None, cmdline: "", ..alpha.clone() };
     beta.name = "beta".into();
     let packed = bundle::write(&[alpha.clone(), beta.clone()]).unwrap();
     for vm in [&mut alpha, &mut beta] {
@@ -161,7 +160,7 @@ fn a_bundle_reads_back_as_what_went_in() {
     alpha.gic = Some(GicVersion::V2);
     alpha.memory = 5 << 30;
     let mut beta = vm("beta_2", &other, None);
-    beta.cmdline = String::new();
+    beta.cmdline = "";
     let mut gamma = vm("3-gamma", &image, None);
     gamma.without_uart = true;
     gamma.partial_tree = Some(b"a tree");
@@ -381,7 +380,7 @@ fn one_plain_kernel_gets_the_machine() {
     let config = read_machine(&m).unwrap();
     let [vm] = &config.vms[..] else { panic!("{:?}", config.vms) };
     assert_eq!((vm.name.as_str(), vm.memory, vm.vcpus), ("vm0", 900 * MIB, 4));
-    assert_eq!((vm.kernel, vm.initrd, vm.cmdline.as_str()), (Some(&image[..]), Some(&archive[..]), "quiet"));
+    assert_eq!((vm.kernel, vm.initrd, vm.cmdline), (Some(&image[..]), Some(&archive[..]), "quiet"));
     m.0.bootargs = "memory=64M vcpus=2";
     let vm = &read_machine(&m).unwrap().vms[0];
     assert_eq!((vm.memory, vm.vcpus), (64 * MIB, 2));
@@ -445,4 +444,38 @@ fn the_example_in_the_docs_is_right() {
     let vms = bundle::read(&packed).unwrap();
     assert_eq!((vms[0].name.as_str(), vms[0].memory, vms[0].vcpus), ("alpha", 256 * MIB, 2));
     assert_eq!((vms[0].initrd, vms[0].without_uart), (Some(&initrd[..]), false));
+}
+
+#[test]
+fn a_tree_is_judged_as_at_boot() {
+    let tree = include_bytes!("../../tests/fixtures/virt-initrd.dtb");
+    let mut found = Findings::default();
+    let known = check_tree_all(tree, None, &mut found).unwrap();
+    assert_eq!((known.vms, known.bundle, &found.errors[..]), (0, true, &[][..]));
+    assert!(known.host.memory.is_multiple_of(2 * MIB));
+    // The initrd where there is no RAM: EL2 would not read it either.
+    let mut moved = tree.to_vec();
+    for (from, to) in [(0x4800_0000u64, 0x9000_0000u64), (0x4800_2000, 0x9000_2000)] {
+        let at = moved.windows(8).position(|bytes| bytes == from.to_be_bytes()).unwrap();
+        moved[at..at + 8].copy_from_slice(&to.to_be_bytes());
+    }
+    assert_eq!(check_tree(&moved, None).unwrap_err().code, "E0202");
+}
+
+#[test]
+fn what_vms_take_at_el2_is_counted() {
+    let image = kernel(1000, MIB, 0);
+    let vms: Vec<_> = (0..100)
+        .map(|n| VmConfig { memory: 8 * MIB, vcpus: 1, ..vm(&std::format!("v{n}"), &image, None) })
+        .collect();
+    let host = HostFacts { memory: 815 * MIB, ..host() };
+    // 20 MiB for a hundred, of which 4 are kept back in any case.
+    assert_eq!(check(&vms[..20], Some(&HostFacts { memory: 160 * MIB, ..host })).unwrap(), []);
+    assert_eq!(
+        check(&vms, Some(&host)).unwrap_err().to_string(),
+        "E0305 vm.v99 memory: 8M, with 7M of the machine's 799M left for it. Give all VMs together at most 799M."
+    );
+    assert_eq!(check(&vms, Some(&HostFacts { memory: 816 * MIB, ..host })).unwrap(), []);
+    let many: Vec<_> = (0..256).map(|n| vm(&std::format!("v{n}"), &image, None)).collect();
+    assert_eq!(check(&many, None).unwrap_err().code, "E0227");
 }

@@ -259,6 +259,12 @@ impl<'a> Platform<'a> {
         self.compatible().any(|have| have == name)
     }
 
+    /// Whether EL2 maps the whole of a range: RAM in one bank, no part of it `no-map`.
+    pub fn is_mapped(&self, range: HostRange) -> bool {
+        self.ram.iter().any(|bank| bank.encloses(&range))
+            && !self.reserved.iter().any(|hole| hole.no_map && hole.range.overlaps(&range))
+    }
+
     /// RAM in whole pages, less what is reserved, what the boot loader brought, and what is `taken` besides:
     /// our own image and the tree.
     ///

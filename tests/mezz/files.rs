@@ -18,7 +18,7 @@ fn a_bundle_is_what_mezzanine_reads() {
     let bytes = packed(&bench);
     let vms = mezzanine::config::bundle::read(&bytes).unwrap();
     let [alpha, beta] = vms.as_slice() else { panic!("{vms:?}") };
-    assert_eq!((alpha.name.as_str(), alpha.cmdline.as_str()), ("alpha", "quiet x=1"));
+    assert_eq!((alpha.name.as_str(), alpha.cmdline), ("alpha", "quiet x=1"));
     assert_eq!((alpha.memory, alpha.vcpus), (64 << 20, 2));
     assert_eq!(alpha.gic, Some(mezzanine::map::GicVersion::V2));
     assert_eq!(alpha.initrd, Some(&b"070701"[..]));

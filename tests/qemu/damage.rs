@@ -5,6 +5,7 @@ use crate::image::{loader, machine, trampoline};
 use crate::run::{self, Outcome, Scratch};
 use crate::setup;
 use libtest_mimic::{Failed, Trial};
+use mezzanine::config::VmConfig;
 use std::ffi::OsString;
 use std::process::Command;
 use std::time::Duration;
@@ -118,6 +119,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend([
         setup::trial("damage::no bundle".into(), || refused(&start("none", None, &[])?, &["E0201"])),
         setup::trial("damage::too little RAM".into(), too_little_ram),
+        setup::trial("damage::many VMs with long texts".into(), many_vms),
+        setup::trial("damage::many files in the bundle".into(), many_files),
         setup::trial("damage::bundle cut anywhere".into(), cut_anywhere),
         setup::trial("damage::bytes of the bundle changed".into(), changed_bytes),
         setup::trial("damage::the machine's tree: no interrupt controller".into(), || {
@@ -249,6 +252,47 @@ fn large_initrd() -> Result<Vec<u8>, Failed> {
     let file = files.iter_mut().find(|f| f.data == b"small").ok_or("no initrd in the bundle")?;
     file.data = vec![0x55; 80 << 20];
     Ok(bundle::write(&files))
+}
+
+/// A bundle of so many VMs with 4 MiB each, and with command lines as long as may be.
+fn bundle_of(count: usize) -> Result<Vec<u8>, Failed> {
+    let path = setup::guest("hello")?;
+    let kernel = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let line = "x".repeat(2047);
+    let vm = |n| VmConfig {
+        kernel: Some(&kernel),
+        cmdline: &line,
+        memory: 4 << 20,
+        vcpus: 1,
+        ..VmConfig::named(&format!("v{n:030}"))
+    };
+    let vms: Vec<_> = (0..count).map(vm).collect();
+    mezzanine::config::bundle::write(&vms).map_err(|problem| problem.to_string().into())
+}
+
+/// What VMs need of EL2's heap is there, or they are too many for the machine, or for any.
+fn many_vms() -> Result<(), Failed> {
+    let all = start("many VMs", Some(&bundle_of(255)?), &["-m", "2G"])?;
+    clean(&all)?;
+    all.says("] config: 255 VM(s)")?;
+    all.says("] halt: ok")?;
+    refused(&start("many VMs", Some(&bundle_of(255)?), &["-m", "768"])?, &["E0305"])?;
+    for count in [256, 5000] {
+        refused(&start(&format!("{count} VMs"), Some(&bundle_of(count)?), &[])?, &["E0227"])?;
+    }
+    Ok(())
+}
+
+fn many_files() -> Result<(), Failed> {
+    let with = |count: usize| {
+        change(|files| {
+            files.splice(0..0, (0..count).map(|n| File { name: format!("file{n}"), data: Vec::new() }));
+        })
+    };
+    let fine = start("1000 files", Some(&with(1000)?), &[])?;
+    clean(&fine)?;
+    fine.says("hello: ok")?;
+    refused(&start("20000 files", Some(&with(20_000)?), &[])?, &["E0213"])
 }
 
 /// Too small for the guest, then for anything. QEMU itself refuses less than what it has to load.

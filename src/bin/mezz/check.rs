@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use clap::Args;
-use mezzanine::config::{Bytes, Findings, HostFacts, bundle, check_all, check_tree_all};
+use mezzanine::config::{Bytes, Findings, HostFacts, VmConfig, bundle, check_all, check_tree_all, set_aside};
 use mezzanine::problem::Problem;
 
 use crate::host::{self, Host, HostArgs};
@@ -134,7 +134,10 @@ fn archive(input: &Input, args: Option<&HostArgs>) -> Outcome {
             Ok(host) => {
                 let mut known = host.facts(input.bytes.len() as u64);
                 machine = match args.ram {
-                    Some(ram) => format!("checked for a machine of {}", described(&known, Some(ram))),
+                    Some(ram) => {
+                        chosen_ram(&vms, &host, input.bytes.len() as u64, &mut found);
+                        format!("checked for a machine of {}", described(&known, Some(ram)))
+                    }
                     None => {
                         // Nobody said how much there is.
                         known.memory = u64::MAX;
@@ -156,6 +159,13 @@ fn archive(input: &Input, args: Option<&HostArgs>) -> Outcome {
     Outcome { reports: place.all(&mut found), left_out: found.left_out, vms: vms.len(), machine }
 }
 
+/// What was chosen of the machine's RAM, where it lies on `virt`; what VMs chose of each other's has been found.
+fn chosen_ram(vms: &[VmConfig<'_>], host: &Host, bundle: u64, found: &mut Findings) {
+    for vm in vms {
+        found.take(set_aside(std::slice::from_ref(vm), &mut host.free(bundle)));
+    }
+}
+
 /// A machine's tree, with the guests that are in it.
 fn tree(input: &Input) -> Outcome {
     if input.is_bundle_tree() {
@@ -169,10 +179,12 @@ fn tree(input: &Input) -> Outcome {
     let mut found = Findings::default();
     let known = check_tree_all(&input.bytes, None, &mut found);
     let reports = placed(input.name.clone(), &input.bytes, &mut found);
-    let machine = known.map_or(String::new(), |(facts, _)| {
-        format!("checked for the machine that it describes: {}", described(&facts, None))
+    let machine = known.map_or(String::new(), |known| {
+        let bundle =
+            if known.bundle { "; the VMs of its bundle are not in it: check that by itself" } else { "" };
+        format!("checked for the machine that it describes: {}{bundle}", described(&known.host, None))
     });
-    let vms = known.map_or(0, |(_, vms)| vms);
+    let vms = known.map_or(0, |known| known.vms);
     Outcome { reports, left_out: found.left_out, vms, machine }
 }
 

@@ -102,7 +102,7 @@ fn guest(out: &mut String, vm: &VmConfig<'_>, files: &[Option<String>; 3]) {
             None => writeln!(out, "# {key}: none"),
         };
     }
-    let _ = writeln!(out, "cmdline = {}", quoted(&vm.cmdline));
+    let _ = writeln!(out, "cmdline = {}", quoted(vm.cmdline));
     let _ = writeln!(out, "memory = \"{}\"\nvcpus = {}", Bytes(vm.memory), vm.vcpus);
     match vm.gic {
         Some(gic) => _ = writeln!(out, "gic = {}", host::number(gic)),

@@ -1,9 +1,10 @@
 //! The machine that guests are meant for: what was asked for, and what it has to give.
 
 use clap::Args;
-use mezzanine::addr::BLOCK_2M;
-use mezzanine::config::{Bytes, HostFacts};
+use mezzanine::addr::{Address, BLOCK_2M, HostPhysAddr, HostRange, PAGE_SIZE};
+use mezzanine::config::{self, Bytes, HostFacts};
 use mezzanine::map::GicVersion;
+use mezzanine::memory::Memory;
 
 use crate::report::Report;
 use crate::size;
@@ -60,9 +61,10 @@ const LEAST_RAM: u64 = 512 << 20;
 const RAM_STEP: u64 = 256 << 20;
 /// Room beside the guests' own RAM and their files: what lies below QEMU's initrd, the tree, Mezzanine itself.
 const ROOM: u64 = 160 << 20;
-/// What Mezzanine does not give to guests on `virt`, in whole blocks: its image, QEMU's tree, and two blocks for
-/// what the VMs' tables and heap take.
-const OWN_RAM: u64 = 4 * BLOCK_2M;
+/// Where RAM starts on `virt`.
+const RAM: u64 = 0x4000_0000;
+/// Where QEMU puts the initrd at most, from there on: half of the RAM is the other bound (hw/arm/boot.c).
+const INITRD: u64 = 128 << 20;
 
 impl Host {
     /// The machine for these guests, by options, else the configuration, else what does.
@@ -86,9 +88,19 @@ impl Host {
 
     /// What it has for guests when a bundle of so many bytes is its initrd: what Mezzanine finds there, on `virt`.
     pub(crate) fn facts(&self, bundle: u64) -> HostFacts {
-        let taken = OWN_RAM.saturating_add(bundle.div_ceil(BLOCK_2M).saturating_mul(BLOCK_2M));
-        let memory = self.ram.saturating_sub(taken) / BLOCK_2M * BLOCK_2M;
-        HostFacts { cpus: self.cpus, memory, gic: self.gic }
+        HostFacts { cpus: self.cpus, memory: config::for_guests(&self.free(bundle)), gic: self.gic }
+    }
+
+    /// The RAM that is free then: all of it but the image's block, the bundle, and QEMU's tree in the block behind.
+    pub(crate) fn free(&self, bundle: u64) -> Memory {
+        let range = |start: u64, size| HostRange::new(HostPhysAddr::new(start), size).unwrap_or_default();
+        let mut memory = Memory::new();
+        memory.add(range(RAM, self.ram));
+        memory.reserve(range(RAM + BLOCK_2M, BLOCK_2M));
+        let initrd = RAM + (self.ram / 2).min(INITRD);
+        memory.reserve(range(initrd, bundle).align_out(PAGE_SIZE));
+        memory.reserve(range(initrd.saturating_add(bundle).next_multiple_of(BLOCK_2M), BLOCK_2M));
+        memory
     }
 }
 

@@ -118,7 +118,7 @@ impl VmSpec {
             kernel: self.kernel.as_ref().map(Blob::bytes),
             firmware: self.firmware.as_ref().map(Blob::bytes),
             initrd: self.initrd.as_ref().map(Blob::bytes),
-            cmdline: self.cmdline.clone(),
+            cmdline: &self.cmdline,
             memory: self.memory,
             vcpus: self.vcpus,
             gic: self.gic,

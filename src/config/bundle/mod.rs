@@ -27,6 +27,9 @@ struct File<'a> {
     inode: Option<(u32, u32, u32)>,
 }
 
+/// Files that a bundle may hold: four for each of its VMs, and some.
+const MAX_FILES: usize = 1100;
+
 /// All files of a bundle.
 struct Archive<'a>(Vec<File<'a>>);
 
@@ -96,6 +99,10 @@ impl<'a> Archive<'a> {
             };
             if member.name == newc::TRAILER {
                 break;
+            }
+            if files.len() == MAX_FILES {
+                return Err(problem!("E0213", ("bundle"); ("more than {MAX_FILES} files");
+                    ("Pack what its VMs need alone")));
             }
             files.push(File { path: bare(member.name), data: member.data, inode: member.inode });
             at = member.next;

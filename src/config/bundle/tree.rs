@@ -39,6 +39,9 @@ pub(super) fn read<'a>(blob: &'a [u8], archive: &Archive<'a>, found: &mut Findin
         only(&chosen, &place("/chosen"), CHOSEN_PROPERTIES, found);
         let above = found.take(Cells::of(&chosen, "/chosen", outer)).unwrap_or(outer);
         for node in chosen.children() {
+            if domain::is_full(vms.len(), domain::MAX_VMS, "/chosen", &node, found) {
+                return vms;
+            }
             if is(&node, DOMAIN) {
                 vms.extend(domain::read(&node, above, &mut source, found));
             } else {

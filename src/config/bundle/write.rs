@@ -95,7 +95,7 @@ fn domain(
         tree.text(FIRMWARE, path);
     }
     if let Some(path) = kernel {
-        module(tree, "kernel", KERNEL, path).text("bootargs", &vm.cmdline).end();
+        module(tree, "kernel", KERNEL, path).text("bootargs", vm.cmdline).end();
     }
     for (kind, name, path) in further {
         if let Some(path) = path {

@@ -18,7 +18,8 @@ use alloc::vec::Vec;
 use dtoolkit::fdt::Fdt;
 use dtoolkit::{Node, Property};
 
-/// VMs that are read from nodes: there is not much heap yet.
+/// VMs that are read from nodes of the machine's tree: there is not much heap yet, and no memory to add to it before
+/// it is known where their modules lie.
 const MAX_DOMAINS: usize = 128;
 
 /// Memory that is somebody's.
@@ -67,9 +68,7 @@ pub(super) fn read<'a>(
     let mut source =
         Source { module_properties: &["compatible", "reg", FILE], bytes: &mut bytes, firmware: None };
     for child in node.children().filter(|child| is(child, DOMAIN)) {
-        if vms.len() - before == MAX_DOMAINS {
-            let what = format_args!("more than {MAX_DOMAINS} VMs");
-            found.error(wrong("E0227", "/chosen", child.name(), what, "Fewer are read"));
+        if domain::is_full(vms.len() - before, MAX_DOMAINS, "/chosen", &child, found) {
             break;
         }
         vms.extend(domain::read(&child, above, &mut source, found));

@@ -113,7 +113,7 @@ fn a_domain_by_the_book_is_what_it_says() {
     assert_eq!(warnings, []);
     let first = &vms[0];
     assert_eq!((first.name.as_str(), first.memory, first.vcpus), ("domU1", 64 * MIB, 1));
-    assert_eq!((first.cmdline.as_str(), first.gic, first.without_uart), ("console=ttyAMA0", None, false));
+    assert_eq!((first.cmdline, first.gic, first.without_uart), ("console=ttyAMA0", None, false));
     assert_eq!((first.kernel.unwrap().len(), first.initrd.map(<[u8]>::len)), (4096, Some(4096)));
     assert!(first.partial_tree.is_some() && first.static_memory.is_empty());
     assert_eq!(first.place, "/chosen/domU1");
@@ -248,7 +248,7 @@ fn many_modules_are_fine_and_too_many_are_named() {
         (0..129).map(|n| domain(&format!("d{n}"), 0, "").replace("0x10000>", "0x1000>")).collect();
     assert_eq!(
         read(&crowd).unwrap().unwrap_err().to_string(),
-        "E0227 /chosen d128: more than 128 VMs. Fewer are read."
+        "E0227 /chosen/d128: more than 128 VMs. Fewer are read."
     );
 }
 
