@@ -162,7 +162,7 @@ fn check_dtb(args: &RunArgs, facts: Option<&HostFacts>) -> Result<Vec<Report>, R
     let Some(path) = &args.dtb else { return Ok(Vec::new()) };
     let bytes = spec::read(path)
         .map_err(|why| Report::new("E0505", format!("device tree {} {why}", path.display())))?;
-    if !mezzanine::fdt::total_size(&bytes).is_some_and(|size| size <= bytes.len()) {
+    if mezzanine::fdt::total_size(&bytes).is_none_or(|size| size > bytes.len()) {
         return Err(Report::new(
             "E0521",
             format!("{} is no device tree: it looks like {}", path.display(), image::looks_like(&bytes)),

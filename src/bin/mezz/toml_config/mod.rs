@@ -234,7 +234,10 @@ impl Walk<'_> {
             if !table.contains_key("firmware") {
                 let report = Report::new("E0503", format!("{place} has neither `kernel` nor `firmware`"))
                     .at(self.source, name.span(), "this guest")
-                    .help("add `kernel = \"FILE\"`: a Linux Image, plain or gzip, an ELF program or a flat binary; or `firmware = \"FILE\"`");
+                    .help(
+                        "add `kernel = \"FILE\"`: a Linux Image, plain or gzip, an ELF program or a flat binary; \
+                         or `firmware = \"FILE\"`",
+                    );
                 self.reports.push(report);
             }
         }
