@@ -9,6 +9,9 @@ pub const HEADER_SIZE: usize = 64;
 /// The base that `text_offset` counts from is a multiple of this.
 pub const ALIGN: u64 = 2 << 20;
 
+/// What would be right; only an Image may be packed, as the others have no size to go by.
+const KERNELS: &str = "Give an arm64 Linux Image, plain or gzip, or an unpacked ELF program or flat binary";
+
 /// Of the header at [`MAGIC_AT`].
 const MAGIC: &[u8] = b"ARM\x64";
 /// Bytes from the header's start to its magic number.
@@ -45,7 +48,7 @@ impl Header {
     pub fn read(image: &[u8], place: &str) -> Result<Self, Problem> {
         if image::is_blank(image) {
             return Err(problem!("E0401", ("{place} kernel"); ("{}", image::looks_like(image));
-                ("Give an arm64 Linux Image, plain or gzip")));
+                ("{KERNELS}")));
         }
         let word =
             |at: usize| -> Option<u64> { Some(u64::from_le_bytes(image.get(at..at + 8)?.try_into().ok()?)) };
@@ -54,7 +57,7 @@ impl Header {
         else {
             return Err(problem!("E0402", ("{place} kernel");
                 ("no arm64 Linux Image: it looks like {}", image::looks_like(image));
-                ("Give an arm64 Linux Image, plain or gzip, an ELF program or a flat binary")));
+                ("{KERNELS}")));
         };
         if flags & 1 != 0 {
             return Err(problem!("E0405", ("{place} kernel"); ("built big-endian (flags {flags:#x})");

@@ -40,9 +40,26 @@ fn configurations_that_cannot_be_read() {
     bench.mezz(&["run", "gone.toml"]).status(2).says(&["E0505", "gone.toml does not exist"]);
     std::fs::write(bench.path("bad.toml"), b"\xff\xfe").unwrap();
     bench.mezz(&["run", "bad.toml"]).status(2).says(&["bad.toml is not text in UTF-8"]);
-    bench.mezz(&["run", "target"]).status(2).says(&["target cannot be read"]);
+    bench.mezz(&["run", "target"]).status(2).says(&["target is a directory"]);
     bench.file("empty.toml", b"");
     bench.mezz(&["run", "empty.toml"]).status(2).says(&["E0508", "no VM"]);
+}
+
+#[test]
+fn what_has_no_end_is_not_read() {
+    let bench = Bench::new();
+    for device in ["/dev/zero", "/dev/null"] {
+        bench.file("vms.toml", format!("[vm.a]\nkernel = \"{device}\"\n"));
+        bench.mezz(&["check", "vms.toml"]).status(1).says(&["E0505", "is no regular file", "vms.toml:2:10"]);
+        bench.mezz(&["run", "--kernel", "Image", "--initrd", device]).status(2).says(&["is no regular file"]);
+        bench.mezz(&["run", device]).status(2).says(&["E0505", "neither file nor pipe"]);
+        bench.mezz(&["check", device]).status(2).says(&["E0505", "neither file nor pipe"]);
+        bench.mezz(&["run", "--dtb", device]).status(2).says(&["neither file nor pipe"]);
+    }
+    if have("mkfifo") {
+        assert!(Command::new("mkfifo").arg(bench.path("fifo")).status().unwrap().success());
+        bench.mezz(&["run", "--kernel", "fifo"]).status(2).says(&["fifo is no regular file"]);
+    }
 }
 
 #[test]
@@ -57,6 +74,17 @@ fn options_are_checked_like_configurations() {
     bench.mezz(&["run", "--kernel", "target/mezzanine.img"]).status(2).says(&["E0402", "looks like text"]);
     bench.mezz(&["run", "x.toml", "--kernel", "Image"]).status(2).says(&["cannot be used with"]);
     bench.mezz(&["run", "--initrd", "initrd.gz"]).status(2);
+    let rom = [&0x1400_0010u32.to_le_bytes()[..], &[0x91; 96]].concat();
+    bench.file("rom", rom);
+    bench.mezz(&["pack", "--firmware", "rom", "--initrd", "initrd.gz", "-o", "b.cpio"]).status(0);
+    let done = bench.mezz(&["dump", "b.cpio"]).status(0);
+    assert!(
+        done.out.contains("firmware = \"guest/firmware\"") && done.out.contains("# kernel: none"),
+        "{}",
+        done.out
+    );
+    bench.mezz(&["pack", "--firmware", "rom", "--kernel", "Image", "-o", "b.cpio"]).status(0);
+    bench.mezz(&["pack", "--firmware", "rom", "--cmdline", "x", "-o", "b.cpio"]).status(2).says(&["E0434"]);
 }
 
 #[test]

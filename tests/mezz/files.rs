@@ -42,6 +42,48 @@ fn a_bundle_is_an_archive_for_cpio() {
 }
 
 #[test]
+fn kernels_are_read_to_their_end() {
+    if !have("gzip") {
+        return;
+    }
+    let bench = Bench::new();
+    let mut image: Vec<u8> = (0..300_000u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
+    let header = std::fs::read(bench.path("Image")).unwrap();
+    image[..64].copy_from_slice(&header[..64]);
+    bench.file("large", &image);
+    let packed = Command::new("gzip").arg("-c").arg(bench.path("large")).output().unwrap().stdout;
+    bench.file("whole.gz", &packed);
+    bench.mezz(&["pack", "--kernel", "whole.gz", "-o", "b.cpio"]).status(0);
+
+    let mut damaged = packed.clone();
+    let half = damaged.len() / 2;
+    damaged[half] ^= 0x55;
+    let mut sum = packed.clone();
+    let end = sum.len() - 8;
+    sum[end] ^= 1;
+    // The trailer of the whole file behind half of the stream: the lengths are right.
+    let cut = [&packed[..half], &packed[packed.len() - 8..]].concat();
+    for (name, bytes) in [("damaged.gz", &damaged), ("sum.gz", &sum), ("cut.gz", &cut)] {
+        bench.file(name, bytes);
+        bench.file("vms.toml", format!("[vm.a]\nmemory = \"64M\"\nkernel = \"{name}\"\n"));
+        let parts = ["error[E040", "vm.a kernel: gzip ", "--> vms.toml:3:10"];
+        bench.mezz(&["check", "vms.toml"]).status(1).says(&parts);
+        bench.mezz(&["pack", "vms.toml", "-o", "c.cpio"]).status(2).says(&parts);
+        bench.mezz(&["run", "vms.toml"]).status(2).says(&parts);
+        bench.mezz(&["run", "--kernel", name]).status(2).says(&["vm.guest kernel: gzip "]);
+    }
+    assert!(!bench.path("c.cpio").exists() && !bench.path("args").exists());
+
+    // The same in a bundle that something else made.
+    let bundle = std::fs::read(bench.path("b.cpio")).unwrap();
+    let at = bundle.windows(packed.len()).position(|bytes| bytes == packed).unwrap();
+    let with = |file: &[u8]| [&bundle[..at], file, &bundle[at + file.len()..]].concat();
+    bench.file("bad.cpio", with(&damaged));
+    bench.mezz(&["check", "bad.cpio"]).status(1).says(&["E0403", "/chosen/guest kernel: gzip "]);
+    bench.mezz(&["check", "b.cpio"]).status(0);
+}
+
+#[test]
 fn a_bundle_that_cannot_be_written() {
     let bench = Bench::new();
     bench.mezz(&["pack", "--kernel", "Image", "-o", "gone/b"]).status(2).says(&["E0505", "gone/b cannot be"]);

@@ -48,9 +48,9 @@ fn ram_is_reckoned_from_the_guests() {
     bench
         .mezz(&["run", "--kernel", "Image", "--memory", "1G", "--ram", "1G"])
         .status(2)
-        .says(&["E0507", "guests need 1G of the machine's 1G of RAM"]);
+        .says(&["E0305", "vm.guest memory: 1G, with 1014M of the machine's 1014M left for it"]);
     bench.file("vms.toml", "[machine]\nram = \"64M\"\n[vm.a]\nkernel = \"Image\"\n");
-    bench.mezz(&["run", "vms.toml"]).status(2).says(&["--> vms.toml:2:7", "need 256M of the machine's 64M"]);
+    bench.mezz(&["run", "vms.toml"]).status(2).says(&["E0305", "--> vms.toml:3:5", "256M, with"]);
 }
 
 #[test]
@@ -76,6 +76,59 @@ fn the_gic_and_the_tree() {
         .status(2)
         .says(&["E0505", "gone.dtb does not"]);
     bench.mezz(&[&print[..], &["--dtb", "Image"]].concat()).status(2).says(&["E0521", "arm64 Linux Image"]);
+}
+
+#[test]
+fn guests_that_the_machine_cannot_have_are_not_started() {
+    let bench = Bench::new();
+    bench.file("vms.toml", "[machine]\ngic = 2\n[vm.a]\nkernel = \"Image\"\ngic = 3\n");
+    bench.mezz(&["run", "vms.toml"]).status(2).says(&["E0323", "--> vms.toml:5:7"]);
+    bench.mezz(&["run", "--kernel", "Image", "--vgic", "3", "--gic", "2"]).status(2).says(&["E0323"]);
+    bench.mezz(&["run", "--kernel", "Image", "--vcpus", "9", "--gic", "2"]).status(2).says(&["1 to 8 with"]);
+    bench.mezz(&["run", "--kernel", "Image", "--memory", "504M", "--ram", "512M"]).status(2).says(&["E0305"]);
+    let modules = ["run", "--kernel", "Image", "--memory", "504M", "--ram", "512M", "--modules"];
+    bench.mezz(&modules).status(2).says(&["E0305"]);
+    bench.mezz(&["run", "vms.toml", "--gic", "3", "--print"]).status(0);
+    assert!(!bench.path("args").exists(), "QEMU was started");
+}
+
+#[test]
+fn guests_in_a_tree_are_checked_before_the_start() {
+    if !have("dtc") {
+        return;
+    }
+    let bench = Bench::new();
+    let mut dtc = Command::new("dtc");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/virt-gicv3.dtb");
+    let text = dtc.args(["-q", "-I", "dtb", "-O", "dts"]).arg(fixture).output().unwrap().stdout;
+    let text = String::from_utf8(text).unwrap();
+    let module = "module@0x54000000 {";
+    assert!(text.contains(module), "{text}");
+    let compiled = |text: &str| {
+        bench.file("m.dts", text);
+        let mut dtc = Command::new("dtc");
+        dtc.args(["-q", "-I", "dts", "-O", "dtb", "-o"]).arg(bench.path("m.dtb")).arg(bench.path("m.dts"));
+        assert!(dtc.status().unwrap().success());
+    };
+    let with = |memory: u32| {
+        let vm = format!(
+            "vm {{ compatible = \"xen,domain\"; memory = <{memory}>; cpus = <1>; kernel {{ compatible = \
+             \"multiboot,kernel\", \"multiboot,module\"; reg = <0 0x48000000 0 0x100000>; }}; }};"
+        );
+        compiled(&text.replacen(module, &format!("{vm} {module}"), 1));
+    };
+    with(65536);
+    bench.mezz(&["run", "--dtb", "m.dtb", "--print"]).status(0);
+    with(2);
+    bench.mezz(&["run", "--dtb", "m.dtb"]).status(2).says(&["E0303", "--> m.dtb:", "memory = <0x2>"]);
+    with(1 << 20);
+    bench.mezz(&["run", "--dtb", "m.dtb"]).status(2).says(&["E0305", "1G"]);
+    compiled(&text.replace("multiboot,module", "nothing"));
+    bench.mezz(&["run", "--dtb", "m.dtb"]).status(2).says(&["E0201", "no VM to run"]);
+    bench.mezz(&["run", "--dtb", "m.dtb", "--kernel", "Image", "--print"]).status(0);
+    let loader = "--qemu-arg=guest-loader,addr=0x50000000,kernel=Image";
+    bench.mezz(&["run", "--dtb", "m.dtb", "--print", "--qemu-arg=-device", loader]).status(0);
+    assert!(!bench.path("args").exists(), "QEMU was started");
 }
 
 #[test]

@@ -134,6 +134,10 @@ fn a_guests_tree_as_text_is_the_tree_that_is_written() {
     // As from the bundle, but for the CPU's name, which is not in there.
     let packed = bench.mezz(&["tree", "b.cpio", "alpha", "--cpu", "max"]).status(0).out;
     assert_eq!(packed, text);
+    for file in ["vms.toml", "b.cpio"] {
+        let gic = |version| bench.mezz(&["tree", file, "beta", "--gic", version]).status(0).out;
+        assert!(gic("2").contains("arm,cortex-a15-gic") && gic("3").contains("arm,gic-v3"), "{file}");
+    }
     bench.mezz(&["tree", "vms.toml", "alpha", "-o", "t.dtb"]).status(0);
     assert_eq!(bench.mezz(&["tree", "t.dtb"]).status(0).out, text);
     bench.mezz(&["tree", "vms.toml", "alpha", "-o", "t.dts"]).status(0);

@@ -14,9 +14,9 @@ use mezzanine::problem::Problem;
 
 use crate::host::{self, Host, HostArgs};
 use crate::input::{Input, Kind};
-use crate::report::{Report, Reports, Source};
+use crate::report::{self, Report, Reports, Source};
 use crate::spec::Spec;
-use crate::{cpu, dts, toml_config};
+use crate::{cpu, dts, toml_config, whole};
 
 /// Options of the verb.
 #[derive(Args)]
@@ -93,7 +93,9 @@ fn described(facts: &HostFacts, ram: Option<u64>) -> String {
     let cpus = format!("{} CPU{}", facts.cpus, if facts.cpus == 1 { "" } else { "s" });
     let gic = host::number(facts.gic);
     let ram = ram.map_or(String::new(), |ram| format!("{} of RAM, ", Bytes(ram)));
-    format!("{cpus}, {ram}{} of it for guests, GICv{gic}", Bytes(facts.memory))
+    // Whole MiB are what can be compared.
+    let guests = Bytes(facts.memory >> 20 << 20);
+    format!("{cpus}, {ram}{guests} of it for guests, GICv{gic}")
 }
 
 /// A configuration, on the machine that `mezz run` would start for it.
@@ -107,7 +109,7 @@ fn config(input: &Input, args: &HostArgs) -> Outcome {
     }
     let machine = match Host::decide(args, &spec) {
         Ok(host) => {
-            let facts = host.facts(bundle_size(&spec));
+            let facts = host.facts(spec.bundle_size());
             reports.extend(spec.check(Some(&facts)));
             format!("checked for the machine that mezz run starts: {}", described(&facts, Some(host.ram)))
         }
@@ -118,12 +120,6 @@ fn config(input: &Input, args: &HostArgs) -> Outcome {
         }
     };
     Outcome { reports, left_out: 0, vms: spec.vms.len(), machine }
-}
-
-/// Bytes of the bundle that these guests make.
-fn bundle_size(spec: &Spec) -> u64 {
-    let vms: Vec<_> = spec.vms.iter().map(crate::spec::VmSpec::config).collect();
-    bundle::write(&vms).map_or_else(|_| spec.file_bytes(), |bytes| bytes.len() as u64)
 }
 
 /// A bundle, on the machine that was described, if one was.
@@ -157,6 +153,7 @@ fn archive(input: &Input, args: Option<&HostArgs>) -> Outcome {
         }
     }
     check_all(&vms, facts.as_ref(), &mut found);
+    whole::check(&vms, &mut found);
     let text = bundle::tree_of(&input.bytes).ok().and_then(|blob| dts::Text::of(blob).ok());
     let place = Placed::new(format!("{}/{}", input.name, bundle::TREE), text);
     Outcome { reports: place.all(&mut found), left_out: found.left_out, vms: vms.len(), machine }
@@ -181,14 +178,19 @@ fn tree(input: &Input) -> Outcome {
     }
     let mut found = Findings::default();
     let known = check_tree_all(&input.bytes, None, &mut found);
-    let place = Placed::new(input.name.clone(), dts::Text::of(&input.bytes).ok());
+    let reports = placed(input.name.clone(), &input.bytes, &mut found);
     let machine = known.map_or(String::new(), |known| {
         let bundle =
             if known.bundle { "; the VMs of its bundle are not in it: check that by itself" } else { "" };
         format!("checked for the machine that it describes: {}{bundle}", described(&known.host, None))
     });
     let vms = known.map_or(0, |known| known.vms);
-    Outcome { reports: place.all(&mut found), left_out: found.left_out, vms, machine }
+    Outcome { reports, left_out: found.left_out, vms, machine }
+}
+
+/// What is wrong with a tree, at its lines.
+pub(crate) fn placed(name: String, tree: &[u8], found: &mut Findings) -> Vec<Report> {
+    Placed::new(name, dts::Text::of(tree).ok()).all(found)
 }
 
 /// The text of a tree that problems are shown in.
@@ -207,7 +209,9 @@ impl Placed {
     }
 
     fn report(&self, problem: Problem) -> Report {
-        let place = self.0.as_ref().and_then(|(source, text)| Some((source, find(text, &problem)?)));
+        let place = self.0.as_ref().and_then(|(source, text)| {
+            Some((source, report::word(&text.text, find(text, &problem)?, &problem)))
+        });
         let report = Report::from(problem);
         match place {
             Some((source, span)) => report.at(source, span, ""),

@@ -36,12 +36,21 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<ExitCode, Reports> {
         return Ok(ExitCode::SUCCESS);
     }
     let word = wanted.to_lowercase();
-    let about: Vec<_> = rows().filter(|(_, line)| line.to_lowercase().contains(&word)).collect();
-    if !about.is_empty() && !wanted.is_empty() {
+    let about: Vec<_> = rows().filter(|(_, line)| is_about(&line.to_lowercase(), &word)).collect();
+    if !about.is_empty() {
         print!("{}", list(about.into_iter()));
         return Ok(ExitCode::SUCCESS);
     }
     Err(unknown(wanted, &code).into())
+}
+
+/// Whether a line has a word; fewer than three letters have to be a whole one, and a number is a code.
+fn is_about(line: &str, word: &str) -> bool {
+    if word.chars().count() >= 3 {
+        return line.contains(word) && word.parse::<u64>().is_err();
+    }
+    let mut words = line.split(|c: char| !c.is_alphanumeric());
+    word.chars().any(char::is_alphabetic) && words.any(|have| have == word)
 }
 
 fn unknown(wanted: &str, code: &str) -> Report {
@@ -125,6 +134,17 @@ mod tests {
             assert_eq!(code_of(wanted), "E0305", "{wanted}");
         }
         assert_eq!(code_of("memory"), "MEMORY");
+    }
+
+    #[test]
+    fn words_are_looked_for_and_letters_are_not() {
+        let line = "no virtual cpu, or 255 too many for el2";
+        for word in ["virt", "cpu", "or", "el2"] {
+            assert!(is_about(line, word), "{word}");
+        }
+        for word in ["e", "0", "pu", "255", "", ","] {
+            assert!(!is_about(line, word), "{word}");
+        }
     }
 
     #[test]

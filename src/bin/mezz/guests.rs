@@ -16,7 +16,7 @@ use crate::input::{Input, Kind};
 use crate::options::Guests;
 use crate::report::{Report, Reports};
 use crate::spec::{Spec, VmSpec};
-use crate::{cpu, dts, toml_config};
+use crate::{cpu, dts, host, toml_config};
 
 /// Options of `mezz pack`.
 #[derive(Args)]
@@ -40,6 +40,9 @@ pub(crate) struct TreeArgs {
     /// CPU model whose name the tree carries [default: the configuration's, else cortex-a72]
     #[arg(long, value_name = "MODEL")]
     cpu: Option<String>,
+    /// GIC version of the machine, for a guest that names none [default: the configuration's, else 3]
+    #[arg(long, value_name = "2|3", value_parser = host::gic)]
+    gic: Option<GicVersion>,
     /// Write it there in place of showing it: as a blob, or as text to a name that ends in .dts
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -72,7 +75,7 @@ pub(crate) fn tree(args: &TreeArgs) -> Result<ExitCode, Reports> {
             let names: Vec<&str> = spec.vms.iter().map(|vm| vm.name.as_str()).collect();
             let vm = spec.vms.get(choose(&names, args.vm.as_deref())?).ok_or_else(no_guest)?;
             let model = args.cpu.as_ref().or(spec.machine.cpu.as_ref());
-            let gic = spec.machine.gic.unwrap_or(GicVersion::V3);
+            let gic = args.gic.or(spec.machine.gic).unwrap_or(GicVersion::V3);
             guest_tree(&vm.config(), model, gic).map_err(|problem| spec.problem(vm, problem))?
         }
         Kind::Bundle => {
@@ -80,7 +83,7 @@ pub(crate) fn tree(args: &TreeArgs) -> Result<ExitCode, Reports> {
             mezzanine::config::check(&vms, None).map_err(Report::from)?;
             let names: Vec<&str> = vms.iter().map(|vm| vm.name.as_str()).collect();
             let vm = vms.get(choose(&names, args.vm.as_deref())?).ok_or_else(no_guest)?;
-            guest_tree(vm, args.cpu.as_ref(), GicVersion::V3).map_err(Report::from)?
+            guest_tree(vm, args.cpu.as_ref(), args.gic.unwrap_or(GicVersion::V3)).map_err(Report::from)?
         }
         Kind::Tree if args.vm.is_some() => {
             return Err(Report::new("E0525", "a guest's tree is not made from a machine's")
@@ -128,7 +131,7 @@ fn guest_tree(
         ram: &[ram],
         gic,
         initrd: layout.initrd,
-        bootargs: &vm.cmdline,
+        bootargs: vm.cmdline,
         uart: !vm.without_uart,
         partial: vm.partial(&mut Vec::new())?,
         seed: None,

@@ -10,11 +10,14 @@ use crate::report::Report;
 use crate::size;
 use crate::spec::Spec;
 
+/// CPUs of a machine at most: as many as `virt` has with a GICv3.
+pub(crate) const MAX_CPUS: u16 = 512;
+
 /// Options that size a machine; they come before what a configuration says of it.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct HostArgs {
     /// CPUs of the machine [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_CPUS)))]
     pub(crate) cpus: Option<u16>,
     /// RAM of the machine, for instance 1G [default: what the guests need, and room]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
@@ -24,7 +27,8 @@ pub(crate) struct HostArgs {
     pub(crate) gic: Option<GicVersion>,
 }
 
-fn gic(text: &str) -> Result<GicVersion, String> {
+/// Reads a GIC's version.
+pub(crate) fn gic(text: &str) -> Result<GicVersion, String> {
     match text {
         "2" => Ok(GicVersion::V2),
         "3" => Ok(GicVersion::V3),

@@ -25,6 +25,7 @@ mod symbolize;
 mod terminal;
 mod toml_config;
 mod transcript;
+mod whole;
 
 /// Exit status of a mistake in what the person wrote; clap's own as well.
 const USAGE: u8 = 2;

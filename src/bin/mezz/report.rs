@@ -86,11 +86,69 @@ impl Report {
     }
 }
 
-/// A problem that the library found: its words are the tool's.
+/// A problem that the library found: its words are the tool's, but for what a shell can do about a packed file.
 impl From<Problem> for Report {
     fn from(problem: Problem) -> Self {
-        Self::new(problem.code, format!("{}: {}", problem.place, problem.what)).help(problem.fix.as_str())
+        let help = unpacked(&problem).unwrap_or_else(|| problem.fix.as_str().to_owned());
+        Self::new(problem.code, format!("{}: {}", problem.place, problem.what)).help(help)
     }
+}
+
+/// How to unpack a kernel's file that nobody else unpacks.
+fn unpacked(problem: &Problem) -> Option<String> {
+    if problem.code != "E0402" {
+        return None;
+    }
+    if problem.place.as_str().ends_with(" unpacked kernel") {
+        return Some(
+            "only an Image may be packed; anything else, unpack it first: gunzip FILE.gz".to_owned(),
+        );
+    }
+    let looks = problem.what.as_str().rsplit("it looks like ").next()?;
+    let (_, command) = UNPACKERS.into_iter().find(|(kind, _)| *kind == looks)?;
+    Some(format!("unpack it first: {command}; of packed kernels, only gzip is read"))
+}
+
+/// Kinds of packed files as the library calls them, and what unpacks them.
+const UNPACKERS: [(&str, &str); 7] = [
+    ("xz", "xz -d FILE.xz"),
+    ("zstd", "zstd -d FILE.zst"),
+    ("bzip2", "bzip2 -d FILE.bz2"),
+    ("lz4", "lz4 -d FILE.lz4 Image"),
+    ("an lz4 frame", "lz4 -d FILE.lz4 Image"),
+    ("lzma", "xz -d FILE.lzma"),
+    ("lzo", "lzop -d FILE.lzo"),
+];
+
+/// Where in the text of a command line the word is that a problem is about; all of it where that does not show.
+pub(crate) fn word(text: &str, span: Range<usize>, problem: &Problem) -> Range<usize> {
+    let what = problem.what.as_str();
+    let words = match problem.code {
+        "E0308" => vec![what.split(", and ").next().unwrap_or_default().to_owned()],
+        "E0307" => what.strip_prefix("has the control character 0x").map(escapes).unwrap_or_default(),
+        _ => return span,
+    };
+    let whole = text.get(span.clone()).unwrap_or_default();
+    let found = words.iter().filter(|word| !word.is_empty()).find_map(|word| {
+        let at = whole.find(word.as_str())?;
+        Some(span.start + at..span.start + at + word.len())
+    });
+    found.unwrap_or(span)
+}
+
+/// How a character may be written in TOML, by its number in hexadecimal.
+fn escapes(number: &str) -> Vec<String> {
+    let Ok(number) = u32::from_str_radix(number, 16) else { return Vec::new() };
+    let letter = match number {
+        8 => "\\b",
+        10 => "\\n",
+        12 => "\\f",
+        13 => "\\r",
+        27 => "\\e",
+        _ => "",
+    };
+    let long = [format!("\\u{number:04x}"), format!("\\u{number:04X}"), format!("\\x{number:02x}")];
+    [letter.to_owned()].into_iter().chain(long).collect()
 }
 
 /// All that is wrong; never empty.
@@ -167,6 +225,39 @@ mod tests {
         let source = Rc::new(Source { path: "x.toml".into(), text: "a".into() });
         let text = Reports::from(Report::new("E0501", "t").at(&source, 5..9, "here")).to_string();
         assert!(text.contains("x.toml:1:"), "{text}");
+    }
+
+    #[test]
+    fn the_word_is_shown_where_it_is_known() {
+        let shown = |text: &str, code, what: &str| {
+            let span = word(text, 2..text.len() - 1, &mezzanine::problem!(code, ("a"); ("{what}"); ("")));
+            text[span].to_owned()
+        };
+        let line = "= \"quiet console=ttyS0,9600 console=hvc0\\n\" ";
+        assert_eq!(shown(line, "E0308", "console=hvc0, and no device of it"), "console=hvc0");
+        assert_eq!(shown(line, "E0307", "has the control character 0x0a"), "\\n");
+        assert_eq!(shown(line, "E0307", "2048 bytes long"), &line[2..line.len() - 1]);
+        assert_eq!(shown(line, "E0308", "console=gone, and"), &line[2..line.len() - 1]);
+    }
+
+    #[test]
+    fn packed_kernels_are_to_be_unpacked() {
+        use mezzanine::guest::linux::Header;
+        let help = |file: &[u8], place| Report::from(Header::read(file, place).unwrap_err()).help.unwrap();
+        for (file, command) in [
+            (&b"\xfd7zXZ\0"[..], "xz -d"),
+            (b"\x28\xb5\x2f\xfd", "zstd -d"),
+            (b"\x02\x21\x4c\x18", "lz4 -d"),
+            (b"\x04\x22\x4d\x18", "lz4 -d"),
+            (b"BZh9", "bzip2 -d"),
+            (b"\x5d\0\0\x80", "xz -d"),
+            (b"\x89LZO\0", "lzop -d"),
+        ] {
+            let help = help(file, "vm.a");
+            assert!(help.starts_with(&format!("unpack it first: {command} ")), "{help}");
+        }
+        assert!(help(b"\x7fELF", "vm.a unpacked").contains("only an Image may be packed"));
+        assert!(help(b"PK\x03\x04", "vm.a").starts_with("Give an arm64 Linux Image"));
     }
 
     #[test]

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use mezzanine::config::{Findings, HostFacts, VmConfig, check_all};
+use mezzanine::config::{Findings, HostFacts, VmConfig, bundle, check_all};
 use mezzanine::map::GicVersion;
 use mezzanine::problem::Problem;
 
-use crate::report::{Report, Source};
+use crate::report::{self, Report, Source};
+use crate::whole;
 
 /// Memory of a guest that does not say, in bytes.
 pub(crate) const DEFAULT_MEMORY: u64 = 256 << 20;
@@ -139,7 +141,7 @@ impl Spec {
             let files =
                 [("kernel", &mut vm.kernel), ("firmware", &mut vm.firmware), ("initrd", &mut vm.initrd)];
             for (key, blob) in files.into_iter().filter_map(|(key, blob)| Some((key, blob.as_mut()?))) {
-                match read(&blob.path) {
+                match regular(&blob.path).and_then(|()| read(&blob.path)) {
                     Ok(bytes) => blob.bytes = bytes,
                     Err(why) => {
                         let whose = if source.is_some() { "the configuration's own" } else { "the working" };
@@ -165,6 +167,7 @@ impl Spec {
         let vms: Vec<_> = self.vms.iter().map(VmSpec::config).collect();
         let mut found = Findings::default();
         check_all(&vms, host, &mut found);
+        whole::check(&vms, &mut found);
         let errors = found.errors.into_iter().map(|problem| self.report(problem));
         errors.chain(found.warnings.into_iter().map(|problem| self.report(problem).warning())).collect()
     }
@@ -177,6 +180,15 @@ impl Spec {
     /// Bytes of all guests' files.
     pub(crate) fn file_bytes(&self) -> u64 {
         self.vms.iter().fold(0u64, |sum, vm| sum.saturating_add(vm.file_bytes()))
+    }
+
+    /// Bytes of the bundle that the guests make; none without guests.
+    pub(crate) fn bundle_size(&self) -> u64 {
+        if self.vms.is_empty() {
+            return 0;
+        }
+        let vms: Vec<_> = self.vms.iter().map(VmSpec::config).collect();
+        bundle::write(&vms).map_or_else(|_| self.file_bytes(), |bytes| bytes.len() as u64)
     }
 
     /// A problem that the library has with some guest.
@@ -201,7 +213,13 @@ impl Spec {
         // "vm.NAME unpacked" is about what a gzip kernel holds.
         let key = if vm.spans.contains_key(key.as_str()) { &key } else { "kernel" };
         let key = if key == "kernel" && !problem.code.starts_with("E04") { "name" } else { key };
-        self.at_vm(Report::from(problem), vm, key, "")
+        match (&self.source, vm.spans.get(key)) {
+            (Some(source), Some(span)) => {
+                let span = report::word(&source.text, span.clone(), &problem);
+                Report::from(problem).at(source, span, "")
+            }
+            _ => self.at_vm(Report::from(problem), vm, key, ""),
+        }
     }
 
     /// Places a report at a guest's key; one about a guest from the command line has no place.
@@ -222,10 +240,21 @@ fn place(report: Report, source: Option<&Rc<Source>>, spans: &Spans, key: &str, 
     }
 }
 
-/// A file's bytes; else why not, as a sentence's end.
+/// Refuses what is no file on a disk: QEMU may have to read it again, and a pipe is empty by then.
+fn regular(path: &Path) -> Result<(), String> {
+    match path.metadata() {
+        Ok(file) if !file.is_file() && !file.is_dir() => Err("is no regular file".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// A file's bytes, or what comes out of a pipe; else why not, as a sentence's end.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
-    if path.is_dir() {
-        return Err("is a directory, not a file".to_owned());
+    match path.metadata().map(|file| file.file_type()) {
+        Ok(kind) if kind.is_dir() => return Err("is a directory, not a file".to_owned()),
+        // /dev/zero has no end.
+        Ok(kind) if !kind.is_file() && !kind.is_fifo() => return Err("is neither file nor pipe".to_owned()),
+        _ => {}
     }
     std::fs::read(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "does not exist".to_owned(),

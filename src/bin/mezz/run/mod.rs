@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use mezzanine::config::{Bytes, Options};
+use mezzanine::config::{Findings, HostFacts, Options, check_tree_all};
 use mezzanine::guest::image;
 use mezzanine::problem::nearest;
 
@@ -16,7 +16,7 @@ use crate::qemu::{self, Machine, Payload};
 use crate::report::{Report, Reports};
 use crate::spec::{BOARDS, Spec};
 use crate::transcript::Verdict;
-use crate::{cpu, guests, spec, symbolize};
+use crate::{check, cpu, guests, spec, symbolize};
 
 mod modules;
 mod relay;
@@ -69,12 +69,20 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Reports> {
     Reports::settle(args.qemu_arg.iter().filter_map(|arg| qemu::check_argument(arg).err()).collect())?;
     // A tree of one's own may have its guests in it.
-    let spec =
-        if args.dtb.is_some() && !args.guests.named() { Spec::default() } else { args.guests.spec()? };
+    let (spec, mut reports) = match args.dtb.is_some() && !args.guests.named() {
+        true => (Some(Spec::default()), Vec::new()),
+        false => args.guests.read()?,
+    };
+    let Some(spec) = spec else { return Err(Reports::settle(reports).err().unwrap_or_else(unread)) };
     check_board(args)?;
-    check_dtb(args)?;
     Options::parse(&args.options).map_err(Report::from)?;
-    let mut machine = machine(args, &spec)?;
+    let host = Host::decide(&args.host, &spec).map_err(|report| reports.push(report)).ok();
+    let facts = host.map(|host| host.facts(payload_size(args, &spec)));
+    reports.extend(spec.check(facts.as_ref()));
+    reports.extend(check_dtb(args, facts.as_ref())?);
+    Reports::settle(reports)?;
+    let Some(host) = host else { return Err(unread()) };
+    let mut machine = machine(args, &spec, host)?;
     let (payload, temporary) = if spec.vms.is_empty() {
         (Payload::Modules(Vec::new()), None)
     } else if args.modules {
@@ -107,14 +115,12 @@ fn check_board(args: &RunArgs) -> Result<(), Report> {
     })
 }
 
-fn machine(args: &RunArgs, spec: &Spec) -> Result<Machine, Reports> {
+fn machine(args: &RunArgs, spec: &Spec, host: Host) -> Result<Machine, Reports> {
     let cpu = args.cpu.as_ref().or(spec.machine.cpu.as_ref()).map_or(cpu::DEFAULT, String::as_str);
     cpu::check(cpu).map_err(|report| match args.cpu {
         Some(_) => report,
         None => spec.at_machine(report, "cpu", "this model"),
     })?;
-    let host = Host::decide(&args.host, spec)?;
-    check_ram(args, spec, host.ram)?;
     let mut options = args.options.clone();
     if args.trace_exits {
         options = format!("{options} trace-exits").trim_start().to_owned();
@@ -141,33 +147,35 @@ fn image(args: &RunArgs) -> Result<PathBuf, Report> {
         .help("build it with `make image`, or name it with --image or in MEZZANINE_IMAGE"))
 }
 
-/// Refuses a machine that has less RAM than its guests; Mezzanine itself will tell more exactly.
-fn check_ram(args: &RunArgs, spec: &Spec, ram: u64) -> Result<(), Report> {
-    let guests = spec.memory();
-    if ram > guests {
-        return Ok(());
-    }
-    let report = Report::new(
-        "E0507",
-        format!("the guests need {} of the machine's {} of RAM", Bytes(guests), Bytes(ram)),
-    )
-    .help("give the machine more RAM than all guests together, or say nothing and mezz reckons it");
-    Err(if args.host.ram.is_some() { report } else { spec.at_machine(report, "ram", "too little") })
+/// Bytes that the guests' files take in the machine's memory.
+fn payload_size(args: &RunArgs, spec: &Spec) -> u64 {
+    if args.modules { modules::size(spec) } else { spec.bundle_size() }
 }
 
-/// The tree in QEMU's own tree's place.
-fn check_dtb(args: &RunArgs) -> Result<(), Report> {
-    let Some(path) = &args.dtb else { return Ok(()) };
+/// Says that something is wrong when nothing else does.
+fn unread() -> Reports {
+    Report::new("E0505", "the guests cannot be read").into()
+}
+
+/// What is wrong with the tree in QEMU's own tree's place, and with the guests in it.
+fn check_dtb(args: &RunArgs, facts: Option<&HostFacts>) -> Result<Vec<Report>, Report> {
+    let Some(path) = &args.dtb else { return Ok(Vec::new()) };
     let bytes = spec::read(path)
         .map_err(|why| Report::new("E0505", format!("device tree {} {why}", path.display())))?;
-    match mezzanine::fdt::total_size(&bytes).is_some_and(|size| size <= bytes.len()) {
-        true => Ok(()),
-        false => Err(Report::new(
+    if mezzanine::fdt::total_size(&bytes).is_none_or(|size| size > bytes.len()) {
+        return Err(Report::new(
             "E0521",
             format!("{} is no device tree: it looks like {}", path.display(), image::looks_like(&bytes)),
         )
-        .help("give a whole .dtb; dtc makes one of a .dts")),
+        .help("give a whole .dtb; dtc makes one of a .dts"));
     }
+    let mut found = Findings::default();
+    check_tree_all(&bytes, facts, &mut found);
+    let guests = args.guests.named() || args.qemu_arg.iter().any(|arg| arg.starts_with("guest-loader"));
+    // RAM, the initrd and QEMU's own boot modules come into the tree later.
+    let unknown = |code: &str| matches!(code, "E0106" | "E0202" | "E0232") || guests && code == "E0201";
+    found.errors.retain(|problem| !unknown(problem.code));
+    Ok(check::placed(path.display().to_string(), &bytes, &mut found))
 }
 
 /// Packs the guests into the file that was named, or one that goes away by itself.

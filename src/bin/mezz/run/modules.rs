@@ -37,6 +37,12 @@ pub(crate) fn options(own: &str, spec: &Spec) -> Result<String, Report> {
     Ok(if own.is_empty() { sizes } else { format!("{own} {sizes}") })
 }
 
+/// Bytes of memory that all files take.
+pub(crate) fn size(spec: &Spec) -> u64 {
+    let blobs = spec.vms.iter().flat_map(|vm| [&vm.kernel, &vm.initrd]).flatten();
+    blobs.fold(0, |sum: u64, blob| sum.saturating_add(blocks(blob.bytes.len() as u64)))
+}
+
 /// Puts all files at the end of RAM, where they leave the largest piece in one.
 pub(crate) fn place(spec: &Spec, ram: u64) -> Result<Vec<Module>, Report> {
     let files = spec.vms.iter().flat_map(|vm| {

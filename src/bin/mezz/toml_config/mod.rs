@@ -12,9 +12,10 @@ use mezzanine::problem::nearest;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::report::{Report, Reports, Source};
+use crate::host::MAX_CPUS;
+use crate::report::{Report, Source};
 use crate::size;
-use crate::spec::{BOARDS, MachineSpec, Spec, VmSpec};
+use crate::spec::{self, BOARDS, MachineSpec, Spec, VmSpec};
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,9 @@ mod tests;
 const ROOT_KEYS: [&str; 2] = ["machine", "vm"];
 const MACHINE_KEYS: [&str; 5] = ["board", "cpu", "cpus", "ram", "gic"];
 const VM_KEYS: [&str; 7] = ["kernel", "firmware", "initrd", "cmdline", "memory", "vcpus", "gic"];
+
+/// How many vCPUs there may be, for people.
+const VCPUS: &str = "64, or 8 with gic = 2";
 
 /// What the same things are called elsewhere.
 const MACHINE_SYNONYMS: [(&str, &str); 4] =
@@ -44,24 +48,17 @@ const VM_SYNONYMS: [(&str, &str); 13] = [
 const ROOT_SYNONYMS: [(&str, &str); 5] =
     [("vms", "vm"), ("guest", "vm"), ("guests", "vm"), ("domain", "vm"), ("host", "machine")];
 
-/// Reads the file and checks all of it.
-pub(crate) fn read(path: &Path) -> Result<Spec, Reports> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let why = match error.kind() {
-            std::io::ErrorKind::NotFound => "does not exist".to_owned(),
-            std::io::ErrorKind::InvalidData => "is not text in UTF-8".to_owned(),
-            _ => format!("cannot be read: {error}"),
-        };
+/// Reads the file, as [`parse`] does.
+///
+/// # Errors
+/// E0505 if it cannot be read.
+pub(crate) fn read(path: &Path) -> Result<(Option<Spec>, Vec<Report>), Report> {
+    let utf8 = |bytes| String::from_utf8(bytes).map_err(|_| "is not text in UTF-8".to_owned());
+    let text = spec::read(path).and_then(utf8).map_err(|why| {
         Report::new("E0505", format!("configuration {} {why}", path.display()))
             .help("a configuration is a TOML file: see docs/config.md")
     })?;
-    let (spec, mut reports) = parse(path.display().to_string(), text, parent(path));
-    if let Some(spec) = &spec {
-        reports.extend(spec.check(None));
-    }
-    Reports::settle(reports)?;
-    // Without a mistake there is one.
-    Ok(spec.unwrap_or_default())
+    Ok(parse(path.display().to_string(), text, parent(path)))
 }
 
 /// What paths in a configuration are relative to.
@@ -125,7 +122,9 @@ impl Walk<'_> {
                     DeValue::Table(table) => vms = self.vms(table),
                     other => self.wrong_kind(value, "vm", "a table", other, "write each guest as [vm.NAME]"),
                 },
-                name => self.unknown(&key.span(), name, "the file", &ROOT_KEYS, &ROOT_SYNONYMS),
+                name => {
+                    self.unknown(&key.span(), name, "the file", &ROOT_KEYS, &ROOT_SYNONYMS);
+                }
             }
         }
         // The table is sorted by name; guests start in the order in which they were written.
@@ -145,12 +144,22 @@ impl Walk<'_> {
             match known {
                 "board" => machine.board = self.board(value),
                 "cpu" => machine.cpu = self.string(value, known).map(str::to_owned),
-                "cpus" => machine.cpus = self.count(value, known),
+                "cpus" => machine.cpus = self.cpus(value),
                 "gic" => machine.gic = self.gic(value, "a machine"),
                 _ => machine.ram = self.size(value, known),
             }
         }
         machine
+    }
+
+    fn cpus(&mut self, value: &Value<'_>) -> Option<u16> {
+        let most = MAX_CPUS.to_string();
+        let cpus = self.count(value, "cpus", &most)?;
+        if cpus > MAX_CPUS {
+            self.out_of_range(value, "cpus", &most);
+            return None;
+        }
+        Some(cpus)
     }
 
     fn board(&mut self, value: &Value<'_>) -> Option<String> {
@@ -195,11 +204,13 @@ impl Walk<'_> {
         vm.spans.insert("name", name.span());
         let place = format!("[vm.{}]", vm.name);
         let mut unknown = 0;
+        let mut meant_start = false;
         let before = self.reports.len();
         for (key, value) in table {
             let word = key.get_ref().as_ref();
             let Some(known) = VM_KEYS.into_iter().find(|known| *known == word) else {
-                self.unknown(&key.span(), word, &place, &VM_KEYS, &VM_SYNONYMS);
+                let meant = self.unknown(&key.span(), word, &place, &VM_KEYS, &VM_SYNONYMS);
+                meant_start |= matches!(meant, Some("kernel" | "firmware"));
                 unknown += 1;
                 continue;
             };
@@ -210,16 +221,23 @@ impl Walk<'_> {
                 "initrd" => vm.initrd = self.path(value, known).map(Into::into),
                 "cmdline" => vm.cmdline = self.string(value, known).unwrap_or_default().into(),
                 "memory" => vm.memory = self.size(value, known).unwrap_or_default(),
-                "vcpus" => vm.vcpus = self.count(value, known).unwrap_or_default(),
+                "vcpus" => vm.vcpus = self.count(value, known, VCPUS).unwrap_or_default(),
                 _ => vm.gic = self.gic(value, "guests"),
             }
         }
         if !table.contains_key("kernel") {
             vm.kernel = None;
+            if !table.contains_key("firmware") && meant_start {
+                // It has one, misspelt: that was said.
+                return None;
+            }
             if !table.contains_key("firmware") {
-                let report = Report::new("E0503", format!("{place} has no `kernel`"))
+                let report = Report::new("E0503", format!("{place} has neither `kernel` nor `firmware`"))
                     .at(self.source, name.span(), "this guest")
-                    .help("add `kernel = \"FILE\"`: a Linux Image, plain or gzip; or `firmware = \"FILE\"`");
+                    .help(
+                        "add `kernel = \"FILE\"`: a Linux Image, plain or gzip, an ELF program or a flat binary; \
+                         or `firmware = \"FILE\"`",
+                    );
                 self.reports.push(report);
             }
         }
@@ -243,11 +261,12 @@ impl Walk<'_> {
     }
 
     fn gic(&mut self, value: &Value<'_>, whose: &str) -> Option<GicVersion> {
-        match self.count(value, "gic")? {
-            2 => Some(GicVersion::V2),
-            3 => Some(GicVersion::V3),
-            other => {
-                let report = Report::new("E0506", format!("there is no GICv{other} for {whose}"))
+        match self.whole(value, "gic")? {
+            Some(2) => Some(GicVersion::V2),
+            Some(3) => Some(GicVersion::V3),
+            _ => {
+                let written = self.written(value);
+                let report = Report::new("E0506", format!("there is no GICv{written} for {whose}"))
                     .at(self.source, value.span(), "neither 2 nor 3")
                     .help("write 2 or 3, or nothing: a machine then has 3, and a guest what the machine has");
                 self.reports.push(report);
@@ -279,20 +298,30 @@ impl Walk<'_> {
         None
     }
 
-    fn count(&mut self, value: &Value<'_>, key: &str) -> Option<u16> {
+    /// A count from 1 on; `most` is for the reader, since what is too many depends on other things as well.
+    fn count(&mut self, value: &Value<'_>, key: &str, most: &str) -> Option<u16> {
+        let parsed = self.whole(value, key)?.filter(|number| *number > 0);
+        if parsed.is_none() {
+            self.out_of_range(value, key, most);
+        }
+        parsed
+    }
+
+    fn out_of_range(&mut self, value: &Value<'_>, key: &str, most: &str) {
+        let report = Report::new("E0506", format!("`{key}` is out of range"))
+            .at(self.source, value.span(), "not such a count")
+            .help(format!("use a whole number, 1 to {most}"));
+        self.reports.push(report);
+    }
+
+    /// A whole number; `Some(None)` is one that no key has.
+    fn whole(&mut self, value: &Value<'_>, key: &str) -> Option<Option<u16>> {
         let DeValue::Integer(number) = value.get_ref() else {
             let help = format!("write `{key} = 2`, without quotes");
             self.wrong_kind(value, key, "a whole number", value.get_ref(), &help);
             return None;
         };
-        let parsed = u16::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| *n > 0);
-        if parsed.is_none() {
-            let report = Report::new("E0506", format!("`{key}` is out of range"))
-                .at(self.source, value.span(), "not a count")
-                .help("use a whole number, 1 or more");
-            self.reports.push(report);
-        }
-        parsed
+        Some(u16::from_str_radix(number.as_str(), number.radix()).ok())
     }
 
     /// The piece of text that a value was read from.
@@ -307,6 +336,7 @@ impl Walk<'_> {
         self.reports.push(report);
     }
 
+    /// Says so of a key; returns the one that was meant, if one is near.
     fn unknown(
         &mut self,
         span: &Range<usize>,
@@ -314,9 +344,10 @@ impl Walk<'_> {
         place: &str,
         known: &[&'static str],
         synonyms: &[(&str, &'static str)],
-    ) {
+    ) -> Option<&'static str> {
         let synonym = synonyms.iter().find(|(theirs, _)| *theirs == word).map(|(_, ours)| *ours);
-        let help = match synonym.or_else(|| nearest(word, known)) {
+        let meant = synonym.or_else(|| nearest(word, known));
+        let help = match meant {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("{place} may have {}", known.join(", ")),
         };
@@ -324,6 +355,7 @@ impl Walk<'_> {
             .at(self.source, span.clone(), "not a key here")
             .help(help);
         self.reports.push(report);
+        meant
     }
 }
 
