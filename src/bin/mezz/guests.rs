@@ -128,7 +128,7 @@ fn guest_tree(
         ram: &[ram],
         gic,
         initrd: layout.initrd,
-        bootargs: &vm.cmdline,
+        bootargs: vm.cmdline,
         uart: !vm.without_uart,
         partial: vm.partial(&mut Vec::new())?,
         seed: None,
