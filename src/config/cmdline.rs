@@ -90,8 +90,7 @@ mod tests {
     }
 
     fn said(cmdline: &str, without_uart: bool) -> Vec<Problem> {
-        let vm =
-            VmConfig { kernel: Some(&[]), cmdline: cmdline.into(), without_uart, ..VmConfig::named("a") };
+        let vm = VmConfig { kernel: Some(&[]), cmdline, without_uart, ..VmConfig::named("a") };
         let mut found = Findings::default();
         check(&vm, &mut found);
         assert_eq!(found.errors, []);

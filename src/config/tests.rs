@@ -20,7 +20,7 @@ fn vm<'a>(name: &str, kernel: &'a [u8], initrd: Option<&'a [u8]>) -> VmConfig<'a
     VmConfig {
         kernel: Some(kernel),
         initrd,
-        cmdline: "quiet".into(),
+        cmdline: "quiet",
         memory: 64 * MIB,
         vcpus: 2,
         ..VmConfig::named(name)
@@ -61,7 +61,7 @@ fn each_bad_vm_has_its_problem() {
     let nine = |vm: &mut VmConfig<'_>| (vm.vcpus, vm.gic) = (9, Some(GicVersion::V2));
     assert_eq!(say(&nine), "E0306 vm.alpha vcpus: 9. Use 1 to 8 with GICv2.");
     assert_eq!(verdict(|vm| vm.cmdline = "x".repeat(2048).leak()).code, "E0307");
-    assert_eq!(verdict(|vm| vm.cmdline = "a\0b".into()).code, "E0307");
+    assert_eq!(verdict(|vm| vm.cmdline = "a\0b").code, "E0307");
     assert_eq!(verdict(|vm| vm.kernel = Some(b"")).code, "E0401");
     assert_eq!(verdict(|vm| vm.kernel = Some(b"\x7fELF")).code, "E0422");
     assert_eq!(verdict(|vm| vm.initrd = Some(b"")).code, "E0406");
@@ -130,7 +130,7 @@ fn all_that_is_wrong_is_found_at_once() {
     let wrong = VmConfig {
         memory: 900 * MIB + 1,
         vcpus: 0,
-        cmdline: "a\nb console=hvc0".into(),
+        cmdline: "a\nb console=hvc0",
         ..vm("a b", b"\x7fELF", Some(&[0; 9]))
     };
     let twins = [vm("alpha", &image, None), wrong, vm("alpha", &image, Some(b"odd"))];
