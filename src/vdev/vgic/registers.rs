@@ -223,11 +223,14 @@ fn write_rare(bank: &mut Bank, place: Place, value: u32, lanes: u32) -> u32 {
 #[inline(never)]
 fn write_priority(bank: &mut Bank, lane: u32, size: Size, value: u32, mask: u8) -> u32 {
     let count = size.bytes() as usize;
+    let lanes = bit(count as u32).wrapping_sub(1).wrapping_shl(lane) & bank.valid;
+    // Those that do not exist, 1020 to 1023, have words of their own.
+    let count = if lanes == 0 { 0 } else { count };
     let slots = bank.priority.iter_mut().skip(lane as usize).take(count);
     for (slot, value) in slots.zip(value.to_le_bytes()) {
         *slot = value & mask;
     }
-    bit(count as u32).wrapping_sub(1).wrapping_shl(lane) & bank.valid
+    lanes
 }
 
 /// The state of those of `lanes` that `lists`, folded, hold of a bank: pending, active.

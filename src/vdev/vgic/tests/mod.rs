@@ -14,6 +14,7 @@ mod found;
 mod guest;
 mod hardware;
 mod interface;
+mod late;
 mod model;
 mod nonsense;
 mod ops;

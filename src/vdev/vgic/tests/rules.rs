@@ -137,6 +137,10 @@ fn the_last_interrupt_is_1019() {
     let mut access = |offset, write| vgic.access(VcpuId(0), GICD, offset, Size::Word, write, &mut lists);
     access(0x17c, Some(!0));
     assert_eq!(access(0x17c, None), Outcome::Done(0x0fff_ffff, Kicks::NONE));
+    access(0x7f8, Some(!0));
+    assert_eq!(access(0x7f8, None), Outcome::Done(0xf8f8_f8f8, Kicks::NONE));
+    access(0x7fc, Some(!0));
+    assert_eq!(access(0x7fc, None), Outcome::Done(0, Kicks::NONE), "priorities of 1020 to 1023");
     assert_eq!(access(4, None), Outcome::Done(31 | 9 << 19, Kicks::NONE));
     assert!(vgic.set_spi(988, true).is_empty() && vgic.set_spi(5000, true).is_empty());
 }
@@ -446,6 +450,11 @@ fn eoimode_1_with_more_active_than_fits_traps_dir() {
         assert_eq!(vm.take(0), Some(32 + u32::from(n)));
         vm.end(0, 32 + u32::from(n));
     }
+    assert_eq!(vm.read(0, GICD, 0x304), 3);
+    // What is counted while deactivations trap are priority drops, and end nothing.
+    assert!(vm.cpus[0].hcr & lr::HCR_TDIR != 0);
+    vm.cpus[0].hcr |= 2 << lr::HCR_EOICOUNT_SHIFT;
+    vm.look(0);
     assert_eq!(vm.read(0, GICD, 0x304), 3);
     assert!(!vm.cpus[0].dir(33));
     assert_eq!(vm.vgic.deactivate(vcpu(0), 33), Kicks::of(vcpu(0)));
