@@ -15,7 +15,6 @@ const VF: u64 = 1 << 6;
 impl Run {
     /// What holds whatever happened.
     pub(super) fn after_step(&mut self) {
-        self.mark_astray();
         for n in std::mem::take(&mut self.vm.raised) {
             let timer = self.model.get(n, TIMER);
             assert!(!timer.linked || self.by_hand[n], "fired while active");
@@ -26,7 +25,7 @@ impl Run {
             let linked = timer.linked;
             self.by_hand[n] &= timer.active || timer.latch;
             // A vCPU that is not resident looks before it is.
-            if self.vm.late[n] != 0 || self.vm.vgic.attention(vcpu(n)) {
+            if self.vm.vgic.attention(vcpu(n)) {
                 continue;
             }
             self.check_signalled(n);
@@ -113,7 +112,6 @@ impl Run {
     pub(super) fn drain(&mut self) {
         let vcpus = self.guest.setup.vcpus;
         for n in 0..vcpus {
-            self.vm.catch_up(n);
             self.step(&Op::Come(n));
             self.step(&Op::Timer(n, false));
             self.step(&Op::Ppi(n, false));

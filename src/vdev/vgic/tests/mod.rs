@@ -14,7 +14,6 @@ mod found;
 mod guest;
 mod hardware;
 mod interface;
-mod late;
 mod model;
 mod nonsense;
 mod ops;

@@ -104,8 +104,6 @@ pub(super) struct Model {
     /// GICD_CTLR.EnableGrp0 and EnableGrp1.
     pub(super) groups: u32,
     pub(super) cpus: Vec<Interface>,
-    /// SPIs that sit in list registers of a vCPU that has yet to look: others get them in finite time only.
-    pub(super) astray: Vec<u32>,
 }
 
 /// What could be the most urgent pending interrupt of a vCPU.
@@ -129,7 +127,6 @@ impl Model {
             spis: (32..32 + spis).map(|i| interrupt(i, 0)).collect(),
             groups: 0,
             cpus: vec![interface; vcpus],
-            astray: Vec::new(),
         }
     }
 
@@ -173,8 +170,7 @@ impl Model {
                 && interface.enabled[group]
         };
         let ready: Vec<_> = self.private[n].iter().chain(&self.spis).filter(ready).collect();
-        let here_only =
-            |i: &&&Interrupt| i.targets & self.everybody() == 1 << n && !self.astray.contains(&i.intid);
+        let here_only = |i: &&&Interrupt| i.targets & self.everybody() == 1 << n;
         let best = ready.iter().filter(here_only).map(|i| i.priority).min();
         let any_of = ready.into_iter().filter(|i| best.is_none_or(|best| i.priority <= best)).collect();
         Urgent { any_of, or_none: best.is_none() }

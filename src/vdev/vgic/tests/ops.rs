@@ -59,10 +59,6 @@ pub(super) enum Op {
     Come(usize),
     Check(usize),
     Wfi(usize),
-    /// It does not look for so many steps.
-    Lag(usize, u8),
-    /// The same, and another vCPU writes these arrays for something that it has listed, which of them and what.
-    Behind(usize, u8, usize, [Array; 3], u32),
 }
 
 fn cpu() -> impl Strategy<Value = usize> {
@@ -150,15 +146,6 @@ fn inside() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A vCPU that does not look while others do this and that.
-fn late() -> impl Strategy<Value = Op> {
-    prop_oneof![
-        1 => (cpu(), 1..12u8).prop_map(|(a, b)| Op::Lag(a, b)),
-        2 => (cpu(), 1..6u8, 0..16usize, [array(), array(), array()], any::<u32>())
-            .prop_map(|(a, b, c, d, e)| Op::Behind(a, b, c, d, e)),
-    ]
-}
-
 pub(super) fn op() -> impl Strategy<Value = Op> {
-    prop_oneof![10 => outside(), 10 => inside(), 2 => late()]
+    prop_oneof![outside(), inside()]
 }

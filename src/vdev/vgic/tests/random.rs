@@ -288,7 +288,7 @@ impl Run {
     }
 
     /// What a store stores, so that it is about one interrupt only if it is to be.
-    pub(super) fn value(&mut self, owner: usize, place: Place, intid: u32, shape: Shape) -> u32 {
+    fn value(&mut self, owner: usize, place: Place, intid: u32, shape: Shape) -> u32 {
         let bit = 1 << (intid % 32);
         match (shape, place.array) {
             // A few levels only, or hardly anything would nest or be alike.
@@ -306,7 +306,6 @@ impl Run {
 
     pub(super) fn step(&mut self, op: &Op) {
         let vcpus = self.guest.setup.vcpus;
-        self.mark_astray();
         match *op {
             Op::Spi(index, high) => {
                 self.model.get(0, SPIS[index]).set_line(high);
@@ -328,8 +327,8 @@ impl Run {
             | Op::Retract(n)
             | Op::Sgi(n, ..)
             | Op::Check(n) => {
-                if let Some(me) = self.outside(n % vcpus).filter(|&me| self.is_on(me)) {
-                    self.step_outside(me, op);
+                if self.is_on(n % vcpus) {
+                    self.step_outside(n % vcpus, op);
                 }
             }
             Op::Take(n, _)
@@ -344,16 +343,11 @@ impl Run {
             | Op::Enable(n, ..)
             | Op::Leave(n)
             | Op::Wfi(n) => {
-                if self.is_on(n % vcpus) && self.inside(n % vcpus, op) {
+                if self.is_on(n % vcpus) {
                     self.step_inside(n % vcpus, op);
                 }
             }
-            Op::Lag(n, steps) => self.lag(n % vcpus, steps),
-            Op::Behind(n, steps, which, arrays, value) => {
-                self.behind(n % vcpus, steps, which, &arrays, value);
-            }
         }
-        self.wait();
         self.after_step();
     }
 

@@ -26,11 +26,6 @@ pub(super) struct Vm {
     pub(super) raised: Vec<usize>,
     /// Whether the last of them found its vCPU running.
     running: bool,
-    /// For how many steps each vCPU, resident, does not look for itself whatever it is kicked for: on a machine,
-    /// others may get that far between a kick and the exit that comes of it.
-    pub(super) late: Vec<u8>,
-    /// Whether it was kicked meanwhile.
-    kicked: Vec<bool>,
 }
 
 pub(super) const RD: u64 = 0;
@@ -56,9 +51,7 @@ impl Vm {
             emulated: setup.emulated,
         };
         let vgic = Vgic::new(config);
-        let (late, kicked) = (vec![0; setup.vcpus], vec![false; setup.vcpus]);
-        let (cpus, raised) = (Vec::new(), Vec::new());
-        let mut vm = Self { vgic, cpus, setup, raised, running: false, late, kicked };
+        let mut vm = Self { vgic, cpus: Vec::new(), setup, raised: Vec::new(), running: false };
         for n in 0..setup.vcpus {
             let mut lists = Lists::default();
             vm.vgic.reset_cpu(vcpu(n), &mut lists);
@@ -100,7 +93,6 @@ impl Vm {
     /// The same at an exit that raises something.
     pub(super) fn look_raised(&mut self, n: usize, raised: Raised) {
         let cpu = &mut self.cpus[n];
-        self.kicked[n] = false;
         cpu.fold();
         let kicks = self.vgic.sync_raised(vcpu(n), &mut cpu.lists, raised);
         assert!(!self.vgic.attention(vcpu(n)));
@@ -109,11 +101,10 @@ impl Vm {
     }
 
     /// Who has to look was kicked, or is the one that is at it.
-    pub(super) fn check_kicks(&mut self, me: usize, kicks: Kicks) {
+    pub(super) fn check_kicks(&self, me: usize, kicks: Kicks) {
         for n in 0..self.cpus.len() {
             if n != me && self.cpus[n].resident && self.vgic.attention(vcpu(n)) {
-                assert!(self.kicked[n] || kicks.contains(vcpu(n)), "vCPU {n} has to look and was not kicked");
-                self.kicked[n] = self.late[n] != 0;
+                assert!(kicks.contains(vcpu(n)), "vCPU {n} has to look and was not kicked");
             }
         }
     }
@@ -124,10 +115,7 @@ impl Vm {
             let mut quiet = true;
             for n in 0..self.cpus.len() {
                 if self.cpus[n].resident {
-                    quiet &= self.late[n] != 0 || !self.attend(n);
-                }
-                if self.late[n] != 0 {
-                    self.attend_late(n);
+                    quiet &= !self.attend(n);
                 }
             }
             if quiet {
@@ -135,22 +123,6 @@ impl Vm {
             }
         }
         panic!("never settles");
-    }
-
-    /// A late vCPU has been stopped by its timer, and is not yet where it looks.
-    fn attend_late(&mut self, n: usize) {
-        if self.cpus[n].resident && self.cpus[n].timer_line && !self.cpus[n].timer_active {
-            self.cpus[n].timer_active = true;
-            let kicks = self.vgic.raise_linked(vcpu(n), IntId(TIMER));
-            self.check_kicks(usize::MAX, kicks);
-            self.raised.push(n);
-        }
-    }
-
-    /// Vcpu `n` looks if it has to, late or not.
-    pub(super) fn catch_up(&mut self, n: usize) {
-        self.late[n] = 0;
-        self.settle();
     }
 
     /// Serves the interrupts that vCPU `n` would exit for; says whether there were any.
@@ -173,14 +145,12 @@ impl Vm {
         if self.vgic.attention(vcpu(n)) || told {
             let kicked: Vec<_> = (0..self.cpus.len()).filter(|&n| self.vgic.attention(vcpu(n))).collect();
             let cpu = &mut self.cpus[n];
-            self.kicked[n] = false;
             cpu.fold();
             let kicks = self.vgic.sync(vcpu(n), &mut cpu.lists);
             cpu.enter();
             for m in 0..self.cpus.len() {
                 let new = self.cpus[m].resident && self.vgic.attention(vcpu(m)) && !kicked.contains(&m);
                 assert!(!new || kicks.contains(vcpu(m)), "vCPU {m} was not kicked by a sync");
-                self.kicked[m] |= new && self.late[m] != 0;
             }
             busy = true;
         }
@@ -315,7 +285,6 @@ impl Vm {
 
     pub(super) fn leave(&mut self, n: usize) {
         self.cpus[n].put();
-        (self.late[n], self.kicked[n]) = (0, false);
         let kicks = self.vgic.unload(vcpu(n), &mut self.cpus[n].lists);
         assert_eq!(self.cpus[n].lists.used, 0);
         self.check_kicks(n, kicks);
