@@ -207,6 +207,10 @@ pub struct Lists {
 /// HCR_EL2.TVM: writes of the Stage 1 registers trap. Set while a guest that used set/way maintenance turns
 /// its caches on.
 pub const HCR_TVM: u64 = 1 << 26;
+/// HCR_EL2.VF: a virtual FIQ is pending.
+pub const HCR_VF: u64 = 1 << 6;
+/// HCR_EL2.VI: a virtual IRQ is pending.
+pub const HCR_VI: u64 = 1 << 7;
 
 /// Where a vCPU is in its life, as its owner sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

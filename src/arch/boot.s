@@ -22,26 +22,10 @@ entry:
     mov     x20, x0
     adr     x21, _head                  // where we are
 
-    // Relocation: the image is linked at 0, so that every addend is an offset from x21.
-    // Only R_AARCH64_RELATIVE (1027) exists; anything else stops here, before it can do harm.
-    adrp    x0, __rela_start
-    add     x0, x0, :lo12:__rela_start
-    adrp    x1, __rela_end
-    add     x1, x1, :lo12:__rela_end
-1:  cmp     x0, x1
-    b.hs    3f
-    ldp     x2, x3, [x0], #16           // r_offset, r_info
-    ldr     x4, [x0], #8                // r_addend
-    cmp     w3, #1027
-    b.ne    park
-    add     x4, x4, x21
-    str     x4, [x21, x2]
-    b       1b
-
-    // Those of aligned words come as RELR instead (ELF gABI, section 4, Relative Relocation Table), in a tenth of
-    // the room: an even entry is the offset of a word to relocate, an odd one has a bit for each of the 63
-    // words after the last. The addend is what the word holds.
-3:  adrp    x0, __relr_start
+    // Relocation: the image is linked at 0, so that each word that holds an address wants x21 added. RELR (ELF gABI,
+    // section 4, Relative Relocation Table) says which: an even entry is the offset of such a word, an odd one has a
+    // bit for each of the 63 words after the last. linker.ld refuses an image that needs another kind.
+    adrp    x0, __relr_start
     add     x0, x0, :lo12:__relr_start
     adrp    x1, __relr_end
     add     x1, x1, :lo12:__relr_end

@@ -21,7 +21,7 @@ pub mod hcr {
     /// SError to EL2, virtual SError on.
     pub const AMO: u64 = 1 << 5;
     /// A virtual FIQ (VF) or IRQ (VI) is pending: what an emulated CPU interface signals.
-    pub const SIGNALS: u64 = 1 << 6 | 1 << 7;
+    pub const SIGNALS: u64 = crate::vcpu::HCR_VF | crate::vcpu::HCR_VI;
     /// TLB maintenance is broadcast within the inner shareable domain.
     pub const FB: u64 = 1 << 9;
     /// Barriers reach at least the inner shareable domain.

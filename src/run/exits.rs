@@ -233,7 +233,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         } else {
             None
         };
-        self.vgic_access(vm, vcpu, mmio, frame, offset, write)
+        let outcome = vm.vgic.access(vcpu.id, frame, offset, mmio.size(), write, &mut vcpu.lists);
+        self.vgic_outcome(vm, vcpu, mmio, outcome)
     }
 
     /// A load of what is pending of 32 interrupts: if they are the reader's own, the timer's line has a say that
@@ -247,30 +248,21 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let own = private
             && (frame == Frame::GicrSgi(vcpu.id)
                 || frame == Frame::Gicd && vm.vgic.version() == GicVersion::V2);
-        let before = vcpu.regs.pc;
-        let next = self.vgic_access(vm, vcpu, mmio, frame, offset, None);
-        if own
-            && vcpu.regs.pc == before.wrapping_add(mmio.abort.instruction_bytes())
+        let mut outcome = vm.vgic.access(vcpu.id, frame, offset, mmio.size(), None, &mut vcpu.lists);
+        if let Outcome::Done(value, _) = &mut outcome
+            && own
             && self.machine.timer_line(vcpu)
         {
             // A line that is high while its interrupt is active: pending and active.
-            let value = vcpu.regs.x(mmio.reg()) | 1 << ppi::VIRTUAL_TIMER.0;
-            vcpu.regs.set_x(mmio.reg(), value);
+            *value |= 1 << ppi::VIRTUAL_TIMER.0;
         }
-        next
+        self.vgic_outcome(vm, vcpu, mmio, outcome)
     }
 
+    /// Does what came of an access.
     #[inline(always)]
-    fn vgic_access(
-        &mut self,
-        vm: &Vm,
-        vcpu: &mut Vcpu,
-        mmio: Mmio,
-        frame: Frame,
-        offset: u64,
-        write: Option<u64>,
-    ) -> Next {
-        match vm.vgic.access(vcpu.id, frame, offset, mmio.size(), write, &mut vcpu.lists) {
+    fn vgic_outcome(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, outcome: Outcome) -> Next {
+        match outcome {
             Outcome::Done(value, kicks) => {
                 self.kick(vm, Some(vcpu.id), kicks);
                 self.finish(vm, vcpu, mmio, Ok(value))

@@ -15,6 +15,9 @@ use crate::problem::Problem;
 use crate::vcpu::{Lists, Vcpu};
 use crate::vdev::vgic::lr;
 
+/// Every interrupt has one priority: EL2 takes none while it runs, so order does not matter.
+const PRIORITY: u32 = 0xa0a0_a0a0;
+
 /// One CPU's way to the GIC, whatever its version.
 pub(super) enum Gic {
     V2(v2::Gic),

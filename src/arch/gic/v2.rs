@@ -73,8 +73,6 @@ register_structs! {
     }
 }
 
-/// Every interrupt has one priority: EL2 takes none while it runs, so order does not matter.
-const PRIORITY: u32 = 0xa0a0_a0a0;
 /// GICC_IIDR of QEMU's GICv2: architecture version 2 by Arm, and no product.
 const IIDR_OF_QEMU: u32 = 0x0002_043b;
 /// What is none of GICH_HCR's fields: those, enables and EOIcount, [`Lists::hcr`] has in the same places. GICv3's
@@ -143,7 +141,7 @@ impl Gic {
             d.icactiver[word].set(u32::MAX);
         }
         for word in 8..(words * 8).min(256) {
-            d.ipriorityr[word].set(PRIORITY);
+            d.ipriorityr[word].set(super::PRIORITY);
         }
         d.ctlr.write(GICD_CTLR::ENABLE::SET);
     }
@@ -154,7 +152,7 @@ impl Gic {
         d.icpendr[0].set(0xffff_0000);
         d.icactiver[0].set(u32::MAX);
         for word in &d.ipriorityr[..8] {
-            word.set(PRIORITY);
+            word.set(super::PRIORITY);
         }
         // SGIs, kicks from other CPUs, are enabled for good.
         let private = [ppi::MAINTENANCE, ppi::HYP_TIMER, ppi::VIRTUAL_TIMER];

@@ -62,8 +62,6 @@ register_structs! {
     }
 }
 
-/// Every interrupt has one priority: EL2 takes none while it runs, so order does not matter.
-const PRIORITY: u32 = 0xa0a0_a0a0;
 /// GICR_TYPER.Last.
 const LAST: u64 = 1 << 4;
 /// GICR_TYPER.VLPIS: the frames take 256 KiB.
@@ -121,7 +119,7 @@ impl Gic {
             d.igroupr[word].set(u32::MAX);
         }
         for word in 8..(words * 8).min(256) {
-            d.ipriorityr[word].set(PRIORITY);
+            d.ipriorityr[word].set(super::PRIORITY);
         }
         d.ctlr.write(GICD_CTLR::ARE::SET + GICD_CTLR::GRP1A::SET);
         self.wait_distributor();
@@ -144,7 +142,7 @@ impl Gic {
         r.icactiver0.set(u32::MAX);
         r.igroupr0.set(u32::MAX);
         for word in &r.ipriorityr {
-            word.set(PRIORITY);
+            word.set(super::PRIORITY);
         }
         let private = [ppi::MAINTENANCE, ppi::HYP_TIMER, ppi::VIRTUAL_TIMER];
         // SGIs 0 to 15 are kicks from other CPUs.

@@ -12,12 +12,7 @@
 use super::bank::{Bits, bit};
 use super::load::read;
 use super::{GicVersion, Kicks, Outcome, Vgic, lr};
-use crate::vcpu::{Lists, VcpuId};
-
-/// HCR_EL2.VF: a virtual FIQ is pending.
-pub(super) const VF: u64 = 1 << 6;
-/// HCR_EL2.VI: a virtual IRQ is pending.
-pub(super) const VI: u64 = 1 << 7;
+use crate::vcpu::{HCR_VF, HCR_VI, Lists, VcpuId};
 
 /// The INTID that says: nothing to take (IHI 0069, 2.2.1).
 pub(super) const SPURIOUS: u32 = 1023;
@@ -156,7 +151,7 @@ impl Lists {
         self.signalled = match self.highest() {
             Some((_, entry)) if self.preempts(entry, form) => {
                 let fiq = entry & lr::GROUP1 == 0 && self.vmcr & lr::VMCR_VFIQEN != 0;
-                if fiq { VF } else { VI }
+                if fiq { HCR_VF } else { HCR_VI }
             }
             _ => 0,
         };
