@@ -5,12 +5,12 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::machine::Machine;
+use crate::sync::Mutex;
 use crate::vdev::pl011::Pl011;
 use crate::vm::Vm;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
-use spin::Mutex;
 
 /// Own lines that may wait. What does not fit is lost: a guest may cause lines, and must not fill EL2.
 pub const LOG_BYTES: usize = 16 << 10;

@@ -15,6 +15,7 @@ use crate::problem;
 use crate::problem::Problem;
 use crate::ram::{FreeRam, GuestRam};
 use crate::stage2::{Geometry, Rights, Stage2};
+use crate::sync::Mutex;
 use crate::vcpu::{Vcpu, VcpuId, VmId};
 use crate::vdev::pl011::Pl011;
 use crate::vdev::pl031::Pl031;
@@ -25,7 +26,6 @@ use crate::vm::{Parts, Vm};
 use crate::vmid::{Assigned, Vmids};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use spin::Mutex;
 
 /// Shared peripheral interrupts that a guest's GIC has: `virt` devices use less than 64.
 const SPIS: u16 = 64;

@@ -34,8 +34,8 @@ mod image {
     use mezzanine::problem::Problem;
     use mezzanine::ram::FreeRam;
     use mezzanine::run::{Counts, CpuLoop, World};
+    use mezzanine::sync::Mutex;
     use mezzanine::vcpu::CpuId;
-    use spin::Mutex;
 
     /// Bytes of heap before any VM; each VM adds [`HEAP_PER_VM`].
     const HEAP_FIRST: usize = 512 << 10;

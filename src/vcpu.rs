@@ -7,9 +7,9 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::regs::{GuestRegs, pstate};
+use crate::sync::Mutex;
 use alloc::sync::Arc;
 use core::num::NonZeroU64;
-use spin::Mutex;
 
 /// Names one life of one vCPU, to tell whose state a CPU's registers hold.
 ///

@@ -10,6 +10,7 @@ use crate::idregs::IdRegs;
 use crate::machine::ppi;
 use crate::ram::GuestRam;
 use crate::stage2::Stage2;
+use crate::sync::Mutex;
 use crate::vcpu::{Power, Vcpu, VcpuId, VmId};
 use crate::vdev::pl011::Pl011;
 use crate::vdev::vgic::Vgic;
@@ -18,7 +19,6 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
-use spin::Mutex;
 
 /// What one CPU wants of another's vCPU: bits of [`Slot::events`].
 pub mod event {

@@ -6,10 +6,10 @@
 
 use super::el2::cptr;
 use super::sys::{op, read, write};
+use crate::sync::Mutex;
 use crate::vcpu::{El1, FpRegs, LiveId, Vcpu};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use spin::Mutex;
 
 macro_rules! el1 {
     (last $last:ident $last_name:literal; $($variant:ident $name:literal;)*) => {

@@ -37,3 +37,9 @@ core::arch::global_asm!(include_str!("fp.s"));
 fn isb() {
     sys::op!("isb");
 }
+
+/// A busy CPU lets another one go first.
+#[inline(always)]
+pub(crate) fn relax() {
+    sys::op!("yield");
+}

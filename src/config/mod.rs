@@ -59,6 +59,16 @@ pub struct VmConfig<'a> {
     pub partial_tree: Option<&'a [u8]>,
     /// Host RAM that its memory has to be, in this order: Xen's `xen,static-mem`. Empty: whatever is free.
     pub static_memory: Vec<HostRange>,
+    /// Its share of a busy CPU beside others' shares, where somebody cares: `mezzanine,weight`.
+    pub weight: Option<u16>,
+    /// Percent of a CPU that each of its vCPUs has at most: `mezzanine,cap`.
+    pub cap: Option<u8>,
+    /// The CPUs that each vCPU may run on, a bit each by their place in the tree: Xen's `hard-affinity`. Empty: all.
+    pub affinity: Vec<u64>,
+    /// Each vCPU has a CPU to itself: `mezzanine,dedicated`.
+    pub dedicated: bool,
+    /// Bytes of its output that are kept while its screen is not shown: `mezzanine,console-log`.
+    pub console_log: Option<u32>,
     /// It has no serial port: one of Xen's domains without `vpl011`.
     pub without_uart: bool,
     /// Where it is described, for messages.

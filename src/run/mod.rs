@@ -33,6 +33,7 @@ pub use self::counts::Counts;
 use crate::console::Console;
 use crate::machine::{IntId, Machine, Ticks, ppi};
 use crate::sched::{Purpose, RunQueue, Timers};
+use crate::sync::Mutex;
 use crate::vcpu::{CpuId, Power, Vcpu, VcpuId, VmId};
 use crate::vdev::vgic::{Kicks, Raised};
 use crate::vm::{Reason, Vm, event};
@@ -40,7 +41,6 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
-use spin::Mutex;
 
 /// What the loop does after an exit. Small enough for two registers: an exception for the guest has been
 /// delivered by the handler itself ([`inject::deliver`](crate::inject::deliver) computes it).

@@ -13,13 +13,13 @@ use crate::ram::GuestRam;
 use crate::regs::pstate;
 use crate::stage2::fake::HeapPages;
 use crate::stage2::{Geometry, Rights, Stage2};
+use crate::sync::Mutex;
 use crate::vcpu::{CpuId, El1, Vcpu, VcpuId, VmId};
 use crate::vdev::pl011::Pl011;
 use crate::vdev::vgic::{Vgic, VgicConfig};
 use crate::vdev::virtio::EmptySlots;
 use crate::vdev::{Bus, Region};
 use crate::vm::{Parts, Reason, Vm};
-use spin::Mutex;
 use std::sync::Arc;
 use std::vec::Vec;
 

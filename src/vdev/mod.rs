@@ -13,11 +13,11 @@ pub mod virtio;
 use crate::addr::{Address, GuestPhysAddr, GuestRange};
 use crate::exit::Size;
 use crate::machine::Ticks;
+use crate::sync::Mutex;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
-use spin::Mutex;
 
 /// One access as a device sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -60,6 +60,7 @@ use crate::exit::Size;
 use crate::machine::IntId;
 pub use crate::map::GicVersion;
 use crate::map::{GICC, GICD, GICR_BASE};
+use crate::sync::Mutex;
 use crate::vcpu::{Lists, MAX_LISTS, VcpuId};
 use crate::vdev::AccessError;
 use affinity::{Affinities, NOBODY};
@@ -69,7 +70,6 @@ use bank::{Bank, Bits, bit};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 pub use kicks::{Kicks, Raised};
 use sources::Sources;
-use spin::Mutex;
 use spis::Spis;
 
 /// The most vCPUs of a VM.

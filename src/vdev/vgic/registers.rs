@@ -7,9 +7,9 @@ use super::bank::{Bank, Bits, bit};
 use super::spis::{SpiBank, Spis};
 use super::{Access, Kicks, Outcome, Vgic, lr};
 use crate::exit::Size;
+use crate::sync::MutexGuard;
 use crate::vcpu::{Lists, VcpuId};
 use core::sync::atomic::Ordering;
-use spin::MutexGuard;
 
 /// An array of registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
