@@ -32,6 +32,7 @@ pub mod exit; //     why a guest stopped: Exit, and its decode
 pub mod memory; //   which host memory is free, by ranges
 pub mod stage2; //   Stage 2 tables; what must be flushed after a change
 pub mod vcpu; //     a virtual CPU
+pub mod slot; //     its fixed place: where it is, and what others want of it
 pub mod machine; //  the seam: trait Machine
 
 // What guests call, read, touch and suffer.
