@@ -229,3 +229,6 @@ impl<V> Place<V> {
 
 #[cfg(all(test, not(loom)))]
 mod tests;
+
+#[cfg(all(test, loom))]
+mod models;
