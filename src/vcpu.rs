@@ -7,6 +7,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::regs::{GuestRegs, pstate};
+use crate::sched::{Account, Runnable, Share};
 use crate::sync::Mutex;
 use alloc::sync::Arc;
 use core::num::NonZeroU64;
@@ -265,6 +266,19 @@ pub struct Vcpu {
     pub flush: Option<crate::addr::GuestPhysAddr>,
     /// After SYSTEM_SUSPEND: where it goes on, and with which x0, once something wakes it.
     pub resume_at: Option<(u64, u64)>,
+    /// What it may have of a CPU, and what it had.
+    pub account: Account,
+}
+
+impl Runnable for alloc::boxed::Box<Vcpu> {
+    #[inline(always)]
+    fn account(&mut self) -> &mut Account {
+        &mut self.account
+    }
+
+    fn may_run_on(&self, _: CpuId) -> bool {
+        true
+    }
 }
 
 impl Vcpu {
@@ -289,6 +303,7 @@ impl Vcpu {
             power: Power::Off,
             flush: None,
             resume_at: None,
+            account: Account::new(Share::default()),
         }
     }
 
@@ -302,6 +317,7 @@ impl Vcpu {
             vttbr: self.vttbr,
             vtcr: self.vtcr,
             cntvoff: self.cntvoff,
+            account: self.account,
             power: Power::On,
             ..fresh
         };

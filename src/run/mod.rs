@@ -32,7 +32,7 @@ mod timer_tests;
 pub use self::counts::Counts;
 use crate::console::Console;
 use crate::machine::{IntId, Machine, Ticks, ppi};
-use crate::sched::{Purpose, RunQueue, Timers};
+use crate::sched::{Arrival, Purpose, RunQueue, Timers};
 use crate::sync::Mutex;
 use crate::vcpu::{CpuId, Power, Vcpu, VcpuId, VmId};
 use crate::vdev::vgic::{Kicks, Raised};
@@ -73,7 +73,8 @@ impl World {
     pub fn new(vms: Vec<Arc<Vm>>, cpus: usize) -> Self {
         let vcpus = vms.iter().map(|vm| vm.slots().count()).sum();
         let running = AtomicUsize::new(vms.len());
-        let queues = (0..cpus).map(|_| Mutex::new(RunQueue::new(vcpus))).collect();
+        let queues =
+            (0..cpus).map(|n| Mutex::new(RunQueue::new(CpuId(n as u16), vcpus, 62_500_000))).collect();
         let world = Self { vms, queues, running, shown: AtomicU16::new(0) };
         world.show_another();
         world
@@ -116,13 +117,13 @@ impl World {
     /// Starts the first vCPU of a VM at `entry`, on `cpu`.
     pub fn start(&self, vm: &Vm, entry: u64, x0: u64, cpu: CpuId) {
         if let Some(vcpu) = vm.power_on(VcpuId(0), entry, x0) {
-            self.enqueue(vcpu, cpu);
+            self.enqueue(vcpu, cpu, Arrival::Started, Ticks(0));
         }
     }
 
-    fn enqueue(&self, vcpu: Box<Vcpu>, cpu: CpuId) {
+    fn enqueue(&self, vcpu: Box<Vcpu>, cpu: CpuId, arrival: Arrival, now: Ticks) {
         if let Some(queue) = self.queues.get(usize::from(cpu.0)) {
-            queue.lock().push(vcpu);
+            queue.lock().push(vcpu, arrival, now);
         }
     }
 }
@@ -157,7 +158,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             world,
             id,
             console: Console::default(),
-            timers: Timers::default(),
+            timers: Timers::new(world.vms.iter().map(|vm| vm.slots().count()), 64),
             slice_end: None,
             armed: None,
             counts: None,
@@ -193,11 +194,11 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     fn next_runnable(&mut self) -> Option<Box<Vcpu>> {
-        self.world.queues.get(usize::from(self.id.0))?.lock().pop()
+        self.world.queues.get(usize::from(self.id.0))?.lock().pop(self.machine.now())
     }
 
     fn others_wait(&self) -> bool {
-        self.world.queues.get(usize::from(self.id.0)).is_some_and(|queue| !queue.lock().is_empty())
+        self.world.queues.get(usize::from(self.id.0)).is_some_and(|queue| queue.lock().waiting() != 0)
     }
 
     /// Has the vCPU on this CPU until it must give it up: runs it, and waits with it while nobody else wants to run.
@@ -219,7 +220,11 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 Stint::Blocked if self.wait(vm, &mut vcpu) => continue,
                 Stint::Yielded => {
                     self.put(vm, &mut vcpu);
-                    self.world.enqueue(vcpu, self.id);
+                    let now = self.machine.now();
+                    if let Some(queue) = self.world.queues.get(usize::from(self.id.0)) {
+                        queue.lock().leave(&mut vcpu.account, now);
+                    }
+                    self.world.enqueue(vcpu, self.id, Arrival::Yielded, now);
                 }
                 Stint::Blocked => self.park_blocked(vm, vcpu),
                 Stint::Off => {
@@ -483,7 +488,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Puts a vCPU into this CPU's queue; whoever runs here now has a slice from here on.
     fn admit(&mut self, vcpu: Box<Vcpu>) {
-        self.world.enqueue(vcpu, self.id);
+        self.world.enqueue(vcpu, self.id, Arrival::Woken, self.machine.now());
         if self.slice_end.is_none() {
             self.start_slice();
         }
