@@ -9,7 +9,8 @@ use crate::idregs::{IdRegs, View};
 use crate::machine::{IntId, Ticks, ppi};
 use crate::map::{self, GicVersion};
 use crate::psci::status;
-use crate::ram::GuestRam;
+use crate::pvtime::StolenTime;
+use crate::ram::{GuestRam, SharedPage};
 use crate::regs::pstate;
 use crate::stage2::fake::HeapPages;
 use crate::stage2::{Geometry, Rights, Stage2};
@@ -42,7 +43,7 @@ fn vm(id: u16, vcpus: u16, gic: Gic) -> (Arc<Vm>, Vec<u8>) {
     let ram = unsafe { GuestRam::new(map::RAM_BASE, &[chunk]) };
     let mut pages = HeapPages::new();
     let geometry = Geometry { ipa_bits: 40, pa_bits: 48, vmid16: false };
-    let mut stage2 = Stage2::new(geometry, id + 1, &mut pages).unwrap();
+    let mut stage2 = Stage2::new(geometry, &mut pages).unwrap();
     let mapped = HostRange::new(chunk.start(), 2 << 20).unwrap();
     let _ = stage2.map(map::RAM_BASE, mapped, Rights::Ram, &mut pages).unwrap();
     std::mem::forget(pages);
@@ -64,6 +65,7 @@ fn vm(id: u16, vcpus: u16, gic: Gic) -> (Arc<Vm>, Vec<u8>) {
         ram,
         rom: None,
         stage2,
+        stolen: StolenTime::new(SharedPage::leaked(), 1_000_000),
         bus: bus.ok().unwrap(),
         uart,
         vcpus: vcpus.collect(),
