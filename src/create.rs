@@ -170,8 +170,7 @@ impl<'a, M: Machine> Maker<'a, M> {
                 pieces.for_each(|piece| self.machine.publish(piece));
             }
         }
-        let vcpus =
-            mpidrs.iter().enumerate().map(|(n, mpidr)| self.vcpu(id, n as u16, *mpidr, &stage2)).collect();
+        let vcpus = self.vcpus(id, config, &mpidrs, &stage2);
         let emulated = interface == Interface::Emulated;
         let vgic = Vgic::new(VgicConfig {
             version: gic,
@@ -275,15 +274,19 @@ impl<'a, M: Machine> Maker<'a, M> {
         Ok(stolen)
     }
 
-    fn vcpu(&self, vm: VmId, n: u16, mpidr: u64, stage2: &Stage2) -> Vcpu {
-        let mut vcpu = Vcpu::new(vm, VcpuId(n));
-        vcpu.mpidr = mpidr;
-        vcpu.midr = self.host.midr;
-        vcpu.hcr = self.host.hcr;
-        vcpu.vttbr = vttbr(stage2.root(), vm.0.wrapping_add(1));
-        vcpu.vtcr = stage2.vtcr();
-        vcpu.cntvoff = 0;
-        vcpu
+    /// The VM's vCPUs, all off.
+    fn vcpus(&self, vm: VmId, config: &VmConfig<'_>, mpidrs: &[u64], stage2: &Stage2) -> Vec<Vcpu> {
+        let vcpu = |(n, mpidr): (u16, &u64)| {
+            let mut vcpu = Vcpu::new(vm, VcpuId(n));
+            vcpu.mpidr = *mpidr;
+            vcpu.midr = self.host.midr;
+            vcpu.hcr = self.host.hcr;
+            vcpu.vttbr = vttbr(stage2.root(), vm.0.wrapping_add(1));
+            vcpu.vtcr = stage2.vtcr();
+            vcpu.cntvoff = 0;
+            vcpu
+        };
+        (0..config.vcpus).zip(mpidrs).map(vcpu).collect()
     }
 
     /// Random numbers for the guest's tree, where the machine has them.

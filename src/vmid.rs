@@ -102,7 +102,7 @@ impl Table {
         }
     }
 
-    /// The VMID under which TLBs may hold entries of `vm`; `None` if they cannot hold any.
+    /// The VMID under which TLBs may hold entries of `vm`; `None` if they cannot hold any, or it was forgotten.
     ///
     /// For a flush between break and make: ask **after** the break. If the VMID changes before the flush, a
     /// generation has ended, and what was broken went with it.

@@ -119,6 +119,38 @@ pub(super) fn hvc(vcpu: &mut Vcpu, function: u64, args: [u64; 3]) -> Exit {
     Exit::Hvc(0)
 }
 
+/// Each vCPU is told where its own record of stolen time lies; for all it is a page that only the guest's tables show.
+#[test]
+fn pv_time_st_names_the_callers_own_record() {
+    let (_, vms) = run(
+        &[1],
+        vec![
+            step(|_, vcpu| {
+                vcpu.id = VcpuId(3);
+                hvc(vcpu, 0xc500_0021, [0; 3])
+            }),
+            step(|_, vcpu| {
+                assert_eq!(vcpu.regs.x(0), 0x090a_00c0);
+                vcpu.id = VcpuId(64);
+                hvc(vcpu, 0xc500_0021, [0; 3])
+            }),
+            step(|_, vcpu| {
+                assert_eq!(vcpu.regs.x(0), u64::MAX);
+                vcpu.id = VcpuId(0);
+                hvc(vcpu, 0xc500_0021, [0; 3])
+            }),
+            step(|_, vcpu| {
+                assert_eq!(vcpu.regs.x(0), map::PV_TIME.start().raw());
+                hvc(vcpu, 0x8400_0008, [0; 3])
+            }),
+        ],
+    );
+    let vm = &vms[0];
+    assert_eq!(vm.stage2_root, vm.stage2.lock().root());
+    vm.stolen.set_ticks(VcpuId(0), Ticks(3));
+    assert_eq!(vm.stolen.get(VcpuId(0)), 3_000);
+}
+
 /// A word load or store of x5 at `ipa`.
 pub(super) fn mmio(ipa: u64, write: bool) -> Exit {
     let esr = 0x24 << 26 | 1 << 25 | 1 << 24 | 2 << 22 | 5 << 16 | u64::from(write) << 6 | 6;
