@@ -8,6 +8,7 @@
 use crate::addr::{Address, GuestPhysAddr};
 use crate::idregs::IdRegs;
 use crate::machine::ppi;
+use crate::pvtime::StolenTime;
 use crate::ram::GuestRam;
 use crate::stage2::Stage2;
 use crate::sync::Mutex;
@@ -110,6 +111,8 @@ pub struct Parts {
     pub rom: Option<GuestRam>,
     /// Its Stage 2, with the memory mapped.
     pub stage2: Stage2,
+    /// Its records of stolen time, which are mapped too.
+    pub stolen: StolenTime,
     /// Its devices apart from the interrupt controller.
     pub bus: Bus,
     /// Its serial port, which is on the bus too.
@@ -134,6 +137,10 @@ pub struct Vm {
     pub rom: Option<GuestRam>,
     /// Its Stage 2: one writer at a time.
     pub stage2: Mutex<Stage2>,
+    /// VTTBR_EL2.BADDR of it: with a VMID of the time what a CPU loads, without the lock.
+    pub stage2_root: u64,
+    /// Its records of stolen time, which it reads.
+    pub stolen: StolenTime,
     /// Its devices apart from the interrupt controller.
     pub bus: Bus,
     /// Its serial port, which the run loop reaches by a way of its own; the bus knows it for reports.
@@ -171,7 +178,9 @@ impl Vm {
             name: parts.name,
             ram: parts.ram,
             rom: parts.rom,
+            stage2_root: parts.stage2.root(),
             stage2: Mutex::new(parts.stage2),
+            stolen: parts.stolen,
             without_uart: parts.bus.find(crate::map::UART.start()).is_none(),
             bus: parts.bus,
             uart: parts.uart,

@@ -227,6 +227,14 @@ impl Machine for Cpu {
                 write!("VTTBR_EL2", current);
             }
         }
+        if flush == Flush::All {
+            for _ in 0..2 {
+                op!("tlbi alle1is");
+                op!("dsb ish");
+            }
+            op!("ic ialluis");
+            op!("dsb ish");
+        }
         super::isb();
     }
 

@@ -153,6 +153,8 @@ impl Builder {
         TTBR0_EL2.set(root);
         super::isb();
         op!("tlbi alle2");
+        // So that a VM's first VMID needs no flush: firmware may have left anything behind.
+        op!("tlbi alle1");
         op!("dsb nsh");
         super::isb();
         let on = SCTLR_EL2::M::Enable

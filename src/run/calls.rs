@@ -9,6 +9,7 @@ use crate::inject::Fault;
 use crate::machine::Machine;
 use crate::map::GicVersion;
 use crate::psci::{Entry, Request, affinity_state, status};
+use crate::pvtime::StolenTime;
 use crate::smccc::{self, Call};
 use crate::sysreg::{self, Action, Identity, Sgi, timer, timer::TimerReg};
 use crate::trng;
@@ -46,6 +47,11 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             }
             Call::Random(call) => {
                 self.generator(vcpu, call);
+                Next::Resume
+            }
+            Call::StolenTime => {
+                let address = StolenTime::address(vcpu.id);
+                smccc::answer(&mut vcpu.regs, address);
                 Next::Resume
             }
             Call::Power(request) => self.power(vm, vcpu, request),

@@ -9,7 +9,8 @@ use crate::idregs::{IdRegs, View};
 use crate::machine::{IntId, Ticks, ppi};
 use crate::map::{self, GicVersion};
 use crate::psci::status;
-use crate::ram::GuestRam;
+use crate::pvtime::StolenTime;
+use crate::ram::{GuestRam, SharedPage};
 use crate::regs::pstate;
 use crate::stage2::fake::HeapPages;
 use crate::stage2::{Geometry, Rights, Stage2};
@@ -42,7 +43,7 @@ fn vm(id: u16, vcpus: u16, gic: Gic) -> (Arc<Vm>, Vec<u8>) {
     let ram = unsafe { GuestRam::new(map::RAM_BASE, &[chunk]) };
     let mut pages = HeapPages::new();
     let geometry = Geometry { ipa_bits: 40, pa_bits: 48, vmid16: false };
-    let mut stage2 = Stage2::new(geometry, id + 1, &mut pages).unwrap();
+    let mut stage2 = Stage2::new(geometry, &mut pages).unwrap();
     let mapped = HostRange::new(chunk.start(), 2 << 20).unwrap();
     let _ = stage2.map(map::RAM_BASE, mapped, Rights::Ram, &mut pages).unwrap();
     std::mem::forget(pages);
@@ -64,6 +65,7 @@ fn vm(id: u16, vcpus: u16, gic: Gic) -> (Arc<Vm>, Vec<u8>) {
         ram,
         rom: None,
         stage2,
+        stolen: StolenTime::new(SharedPage::leaked(), 1_000_000),
         bus: bus.ok().unwrap(),
         uart,
         vcpus: vcpus.collect(),
@@ -115,6 +117,38 @@ pub(super) fn hvc(vcpu: &mut Vcpu, function: u64, args: [u64; 3]) -> Exit {
     }
     vcpu.regs.pc += 4;
     Exit::Hvc(0)
+}
+
+/// Each vCPU is told where its own record of stolen time lies; for all it is a page that only the guest's tables show.
+#[test]
+fn pv_time_st_names_the_callers_own_record() {
+    let (_, vms) = run(
+        &[1],
+        vec![
+            step(|_, vcpu| {
+                vcpu.id = VcpuId(3);
+                hvc(vcpu, 0xc500_0021, [0; 3])
+            }),
+            step(|_, vcpu| {
+                assert_eq!(vcpu.regs.x(0), 0x090a_00c0);
+                vcpu.id = VcpuId(64);
+                hvc(vcpu, 0xc500_0021, [0; 3])
+            }),
+            step(|_, vcpu| {
+                assert_eq!(vcpu.regs.x(0), u64::MAX);
+                vcpu.id = VcpuId(0);
+                hvc(vcpu, 0xc500_0021, [0; 3])
+            }),
+            step(|_, vcpu| {
+                assert_eq!(vcpu.regs.x(0), map::PV_TIME.start().raw());
+                hvc(vcpu, 0x8400_0008, [0; 3])
+            }),
+        ],
+    );
+    let vm = &vms[0];
+    assert_eq!(vm.stage2_root, vm.stage2.lock().root());
+    vm.stolen.set_ticks(VcpuId(0), Ticks(3));
+    assert_eq!(vm.stolen.get(VcpuId(0)), 3_000);
 }
 
 /// A word load or store of x5 at `ipa`.
