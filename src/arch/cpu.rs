@@ -127,7 +127,6 @@ impl Machine for Cpu {
             self.gic.save_all(vcpu);
             self.resident.save(vcpu);
         }
-        // FP registers stay: whoever uses them next writes them back. vCPUs do not leave their CPU.
         // What this vCPU wrote has arrived, or failed, before another's registers are here.
         op!("dsb sy");
     }

@@ -131,6 +131,12 @@ impl<T: Runnable> RunQueue<T> {
         self.fresh.len().wrapping_add(self.active.len()).wrapping_add(self.spent.len())
     }
 
+    /// Whether one runs: it was popped, or went on, and has not left.
+    #[inline]
+    pub fn is_running(&self) -> bool {
+        self.running
+    }
+
     /// Whether anybody waits.
     #[inline]
     fn somebody_waits(&self) -> bool {
