@@ -203,6 +203,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Has the vCPU on this CPU until it must give it up: runs it, and waits with it while nobody else wants to run.
     fn host(&mut self, mut vcpu: Box<Vcpu>) {
         let Some(vm) = self.world.vm(vcpu.vm) else { return };
+        self.sync(vm, &mut vcpu);
         loop {
             self.slice_end = None;
             if self.needs_slices() {
@@ -248,10 +249,11 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let id = vcpu.id;
         self.timers.set(Purpose::Vcpu(vm.id, id), vcpu.next_deadline().map(Ticks));
         self.rearm();
+        let signals = vm.vgic.signals(id, &vcpu.lists);
         vcpu.power = Power::Blocked;
         vm.park(vcpu);
         // Whoever left a message before the vCPU was there to be taken did not wake it.
-        if vm.vgic.attention(id) || vm.slot(id).is_some_and(|slot| slot.has_mail()) {
+        if signals || vm.vgic.attention(id) || vm.slot(id).is_some_and(|slot| slot.has_mail()) {
             self.wake(vm, id);
         }
     }
