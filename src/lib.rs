@@ -47,6 +47,7 @@ pub mod vdev; //     devices as guests see them
 // What the machine is, and how guests arrive.
 pub mod fdt; //      reads the machine's tree, writes a guest's
 pub mod board; //    what a device tree cannot say
+pub mod cpus; //     its CPUs: how each is started, what they have in common
 pub mod config; //   VMs as somebody wants them, and the checks
 pub mod guest; //    image formats, and where images go
 
