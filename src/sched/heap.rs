@@ -60,6 +60,11 @@ impl<T> Heap<T> {
         self.rise(at, moved);
     }
 
+    #[cfg(test)]
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|(_, value)| value)
+    }
+
     fn rise(&mut self, mut at: usize, mut moved: impl FnMut(&T, usize)) {
         while at != 0 {
             let above = at.wrapping_sub(1) / 2;

@@ -12,6 +12,12 @@ mod account;
 mod heap;
 mod queue;
 mod timers;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod timer_tests;
 
 pub use self::account::{Account, Runnable, Share};
 pub use self::queue::{Arrival, GRANULARITY_US, LEAST_US, PERIOD_MS, RunQueue, TURN_US};

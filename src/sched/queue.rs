@@ -382,3 +382,19 @@ fn cap_ends(account: &Account, since: u64) -> u64 {
     let cost = 100i64.wrapping_sub(i64::from(account.cap));
     since.saturating_add_signed(account.tokens.checked_div(cost).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+impl<T: Runnable> RunQueue<T> {
+    pub(super) fn throttled_ones(&self) -> impl Iterator<Item = &T> {
+        self.throttled.values()
+    }
+
+    pub(super) fn waiting_ones(&self) -> impl Iterator<Item = &T> {
+        self.fresh.iter().chain(&self.active).chain(&self.spent)
+    }
+
+    /// Whether the sum of weights is that of those who are summed up.
+    pub(super) fn is_sound(&mut self) -> bool {
+        self.spent.iter_mut().map(|vcpu| u64::from(vcpu.account().weight)).sum::<u64>() == self.spent_weight
+    }
+}
