@@ -12,7 +12,7 @@ use clap::Args;
 use mezzanine::config::{Bytes, Findings, HostFacts, VmConfig, bundle, check_all, check_tree_all, set_aside};
 use mezzanine::problem::Problem;
 
-use crate::host::{self, Host, HostArgs};
+use crate::host::{self, Host, HostArgs, MAX_CPUS};
 use crate::input::{Input, Kind};
 use crate::report::{self, Report, Reports, Source};
 use crate::spec::Spec;
@@ -147,6 +147,10 @@ fn archive(input: &Input, args: Option<&HostArgs>) -> Outcome {
                         )
                     }
                 };
+                if args.cpus.is_none() {
+                    // Nor how many of these.
+                    known.cpus = MAX_CPUS;
+                }
                 facts = Some(known);
             }
             Err(report) => return vec![report].into(),
@@ -255,12 +259,28 @@ fn find(text: &dts::Text, problem: &Problem) -> Option<Range<usize>> {
         "vcpus" => text.find(path, "cpus"),
         "gic" => text.find(path, "mezzanine,gic-version"),
         "firmware" => text.find(path, "mezzanine,firmware"),
+        "weight" => text.find(path, "mezzanine,weight"),
+        "cap" => text.find(path, "mezzanine,cap"),
+        "dedicated" => text.find(path, "mezzanine,dedicated"),
+        "console-log" => text.find(path, "mezzanine,console-log"),
+        "affinity" => affinity(text, path, problem),
         "kernel" => module("multiboot,kernel", "xen,uefi-binary"),
         "initrd" => module("multiboot,ramdisk", "xen,uefi-binary"),
         "cmdline" => module("multiboot,kernel", "bootargs").or_else(|| text.find(path, "bootargs")),
         _ => None,
     };
     found.or_else(|| text.find(path, ""))
+}
+
+/// The affinity of the vCPU that a problem names, if it has one of its own.
+fn affinity(text: &dts::Text, path: &str, problem: &Problem) -> Option<Range<usize>> {
+    let (_, rest) = problem.what.as_str().split_once("vCPU ")?;
+    let vcpu: u32 = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    let own = |child: &&str| {
+        let says = |name, value: &str| text.find(child, name).is_some_and(|span| text.at(span) == value);
+        says("compatible", "compatible = \"xen,vcpu\"") && says("id", &format!("id = <{vcpu:#x}>"))
+    };
+    text.find(text.children(path).find(own)?, "hard-affinity")
 }
 
 #[cfg(test)]

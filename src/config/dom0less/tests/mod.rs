@@ -263,7 +263,7 @@ fn many_modules_are_fine_and_too_many_are_named() {
     let problem = Platform::read(&machine(&plain).unwrap()).err().unwrap();
     assert_eq!(
         problem.to_string(),
-        "E0108 /chosen: more than 32 entries. Mezzanine keeps account of 32 at most: a bundle holds 255 VMs."
+        "E0108 /chosen: more than 32 entries. Mezzanine keeps account of 32 at most: a bundle holds 1000 VMs."
     );
     let crowd: String =
         (0..129).map(|n| domain(&format!("d{n}"), 0, "").replace("0x10000>", "0x1000>")).collect();
