@@ -45,7 +45,7 @@ pub(super) fn affinity(vm: &VmConfig<'_>, cpus: u16) -> Result<(), Problem> {
     let count = vm.affinity.len();
     if count != 0 && count != usize::from(vm.vcpus) {
         return Err(
-            problem!("E0335", ("{} affinity", vm.place); ("for {count} vCPUs, and the VM has {}", vm.vcpus);
+            problem!("E0335", ("{} affinity", vm.place); ("lists for {count} of {} vCPUs", vm.vcpus);
             ("Give one list for all of them, or one for each")),
         );
     }
@@ -183,8 +183,8 @@ impl Seats {
             None => ("", 0),
         };
         problem!("E0339", ("{} dedicated", place_of(vms, seat));
-            ("vCPU {} finds no CPU for itself among {}: {cpu} is for vCPU {other} of {owner}", seat.vcpu, CpuList(mask));
-            ("{count} vCPUs are dedicated, of CPUs {}: dedicate fewer, or widen their affinity", CpuList(machine)))
+            ("vCPU {} finds no CPU for itself among CPUs {}: CPU {cpu} is for vCPU {other} of {owner}", seat.vcpu, CpuList(mask));
+            ("Give it others of CPUs {}, or dedicate fewer vCPUs than {count}", CpuList(machine)))
     }
 
     fn nothing_left(&self, vms: &[VmConfig<'_>], other: Seat, machine: u64) -> Problem {
@@ -192,8 +192,8 @@ impl Seats {
         let owner =
             self.held().find(|(cpu, _)| mask & bit(*cpu) != 0).map_or("", |(_, seat)| name(vms, seat));
         problem!("E0340", ("{} affinity", place_of(vms, other));
-            ("no CPU is left for vCPU {}: {} are all for dedicated vCPUs, such as {owner}'s", other.vcpu, CpuList(mask));
-            ("Dedicate fewer of CPUs {}: a VM that is not dedicated needs one at least", CpuList(machine)))
+            ("no CPU is left for vCPU {}: CPUs {} are all for dedicated vCPUs, such as {owner}'s", other.vcpu, CpuList(mask));
+            ("Dedicate fewer of CPUs {}, or widen its affinity: it needs one that nobody has to itself", CpuList(machine)))
     }
 }
 
@@ -263,18 +263,18 @@ mod tests {
     fn what_does_not_fit_is_refused_with_what_is_there() {
         assert_eq!(
             said(&[vm("a", 1, true, &[2]), vm("b", 1, true, &[2])], 4),
-            "E0339 vm.b dedicated: vCPU 0 finds no CPU for itself among 1: 1 is for vCPU 0 of a. \
-             2 vCPUs are dedicated, of CPUs 0-3: dedicate fewer, or widen their affinity."
+            "E0339 vm.b dedicated: vCPU 0 finds no CPU for itself among CPUs 1: CPU 1 is for vCPU 0 of a. \
+             Give it others of CPUs 0-3, or dedicate fewer vCPUs than 2."
         );
         assert_eq!(
             said(&[vm("a", 3, true, &[]), vm("b", 2, false, &[])], 3),
-            "E0340 vm.b affinity: no CPU is left for vCPU 0: 0-2 are all for dedicated vCPUs, such as a's. \
-             Dedicate fewer of CPUs 0-2: a VM that is not dedicated needs one at least."
+            "E0340 vm.b affinity: no CPU is left for vCPU 0: CPUs 0-2 are all for dedicated vCPUs, such as a's. \
+             Dedicate fewer of CPUs 0-2, or widen its affinity: it needs one that nobody has to itself."
         );
         assert_eq!(
             said(&[vm("a", 1, true, &[4]), vm("b", 1, false, &[4])], 4),
-            "E0339 vm.a dedicated: vCPU 0 finds no CPU for itself among 2: 2 is for vCPU 0 of b. \
-             1 vCPUs are dedicated, of CPUs 0-3: dedicate fewer, or widen their affinity."
+            "E0339 vm.a dedicated: vCPU 0 finds no CPU for itself among CPUs 2: CPU 2 is for vCPU 0 of b. \
+             Give it others of CPUs 0-3, or dedicate fewer vCPUs than 1."
         );
         assert_eq!(place(&[vm("a", 5, true, &[])], 4).unwrap_err().code, "E0339");
         assert_eq!(
@@ -283,7 +283,7 @@ mod tests {
         );
         assert_eq!(
             said(&[vm("a", 2, false, &[1])], 4),
-            "E0335 vm.a affinity: for 1 vCPUs, and the VM has 2. Give one list for all of them, or one for each."
+            "E0335 vm.a affinity: lists for 1 of 2 vCPUs. Give one list for all of them, or one for each."
         );
     }
 

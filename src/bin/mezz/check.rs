@@ -89,8 +89,12 @@ fn tell(name: &str, outcome: Outcome) -> ExitCode {
     ExitCode::from(u8::from(errors > 0))
 }
 
-fn described(facts: &HostFacts, ram: Option<u64>) -> String {
-    let cpus = format!("{} CPU{}", facts.cpus, if facts.cpus == 1 { "" } else { "s" });
+fn described(facts: &HostFacts, ram: Option<u64>, any_cpus: bool) -> String {
+    let cpus = match facts.cpus {
+        _ if any_cpus => "any number of CPUs".to_owned(),
+        1 => "1 CPU".to_owned(),
+        n => format!("{n} CPUs"),
+    };
     let gic = host::number(facts.gic);
     let ram = ram.map_or(String::new(), |ram| format!("{} of RAM, ", Bytes(ram)));
     // Whole MiB are what can be compared.
@@ -111,7 +115,10 @@ fn config(input: &Input, args: &HostArgs) -> Outcome {
         Ok(host) => {
             let facts = host.facts(spec.bundle_size());
             reports.extend(spec.check(Some(&facts)));
-            format!("checked for the machine that mezz run starts: {}", described(&facts, Some(host.ram)))
+            format!(
+                "checked for the machine that mezz run starts: {}",
+                described(&facts, Some(host.ram), false)
+            )
         }
         Err(report) => {
             reports.push(report);
@@ -133,10 +140,17 @@ fn archive(input: &Input, args: Option<&HostArgs>) -> Outcome {
         match Host::decide(args, &spec) {
             Ok(host) => {
                 let mut known = host.facts(input.bytes.len() as u64);
+                if args.cpus.is_none() {
+                    // Nobody said how many.
+                    known.cpus = MAX_CPUS;
+                }
                 machine = match args.ram {
                     Some(ram) => {
                         chosen_ram(&vms, &host, input.bytes.len() as u64, &mut found);
-                        format!("checked for a machine of {}", described(&known, Some(ram)))
+                        format!(
+                            "checked for a machine of {}",
+                            described(&known, Some(ram), args.cpus.is_none())
+                        )
                     }
                     None => {
                         // Nobody said how much there is.
@@ -147,10 +161,6 @@ fn archive(input: &Input, args: Option<&HostArgs>) -> Outcome {
                         )
                     }
                 };
-                if args.cpus.is_none() {
-                    // Nor how many of these.
-                    known.cpus = MAX_CPUS;
-                }
                 facts = Some(known);
             }
             Err(report) => return vec![report].into(),
@@ -186,7 +196,7 @@ fn tree(input: &Input) -> Outcome {
     let machine = known.map_or(String::new(), |known| {
         let bundle =
             if known.bundle { "; the VMs of its bundle are not in it: check that by itself" } else { "" };
-        format!("checked for the machine that it describes: {}{bundle}", described(&known.host, None))
+        format!("checked for the machine that it describes: {}{bundle}", described(&known.host, None, false))
     });
     let vms = known.map_or(0, |known| known.vms);
     Outcome { reports, left_out: found.left_out, vms, machine }

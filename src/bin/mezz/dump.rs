@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use mezzanine::config::{Bytes, CpuList, Findings, NO_CAP, VmConfig, bundle};
+use mezzanine::config::{Bytes, CpuList, Findings, VmConfig, bundle};
 
 use crate::host::{self, Host, HostArgs};
 use crate::input::{Input, Kind};
@@ -123,17 +123,21 @@ fn guest(out: &mut String, vm: &VmConfig<'_>, files: &[Option<String>; 3]) {
 
 /// What a guest has of the CPUs, and what is kept of its output.
 fn shares(out: &mut String, vm: &VmConfig<'_>) {
-    if vm.dedicated {
-        out.push_str("dedicated = true\n");
-    } else {
-        let _ = writeln!(out, "weight = {}\ncap = {}", vm.weight_or_default(), vm.cap.unwrap_or(NO_CAP));
-    }
+    let _ = match vm.weight {
+        Some(weight) => writeln!(out, "weight = {weight}"),
+        None if vm.dedicated => Ok(()),
+        None => writeln!(out, "# weight: {}", vm.weight_or_default()),
+    };
+    let _ = match vm.cap {
+        Some(cap) => writeln!(out, "cap = {cap}"),
+        None => writeln!(out, "# cap: none"),
+    };
     let list = |mask: u64| match mask {
-        0 => "\"all\"".to_owned(),
-        mask => format!("\"{}\"", CpuList(mask)),
+        0 => quoted("all"),
+        mask => quoted(&CpuList(mask).to_string()),
     };
     let _ = match vm.affinity.as_slice() {
-        [] => writeln!(out, "affinity = \"all\""),
+        [] => writeln!(out, "# affinity: all CPUs"),
         [first, rest @ ..] if rest.iter().all(|mask| mask == first) => {
             writeln!(out, "affinity = {}", list(*first))
         }
@@ -142,7 +146,14 @@ fn shares(out: &mut String, vm: &VmConfig<'_>) {
             writeln!(out, "affinity = [{}]", lists.join(", "))
         }
     };
-    let _ = writeln!(out, "console-log = \"{}\"", Bytes(vm.console_log_bytes().into()));
+    if vm.dedicated {
+        out.push_str("dedicated = true\n");
+    }
+    let log = Bytes(vm.console_log_bytes().into());
+    let _ = match vm.console_log {
+        Some(_) => writeln!(out, "console-log = \"{log}\""),
+        None => writeln!(out, "# console-log: {log}"),
+    };
 }
 
 /// A text as TOML's basic string.
