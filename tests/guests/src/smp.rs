@@ -29,6 +29,11 @@ extern "C" fn rust_secondary(n: u64) -> ! {
     // SAFETY: stored by `start` from a fn of this type.
     let main: fn(u64) = unsafe { core::mem::transmute(MAIN.load(Ordering::Acquire)) };
     main(n);
+    off()
+}
+
+/// This CPU goes off.
+pub fn off() -> ! {
     psci::hvc(psci::CPU_OFF, [0; 3]);
     crate::fail(format_args!("CPU_OFF came back"));
     loop {

@@ -63,6 +63,8 @@ static COUNTER: AtomicU64 = AtomicU64::new(0);
 static ATOMIC: AtomicU64 = AtomicU64::new(0);
 /// How often each CPU still has to go off in this round.
 static AGAIN: [AtomicU32; MOST] = zeros();
+/// How often each CPU was started.
+static LIVED: [AtomicU32; MOST] = [const { AtomicU32::new(1) }; MOST];
 /// The last CPU to arrive at the end says so.
 static OVER: AtomicU32 = AtomicU32::new(0);
 
@@ -279,7 +281,7 @@ fn locked_add() {
 fn counting(me: usize) {
     let period = micros(500) * cpus() as u64;
     PERIOD[me].store(period, SeqCst);
-    arm(me, now() + period);
+    arm(me, now() + micros(20 + me as u64 % 64));
     for turn in 0..TURNS {
         if turn % 8 == 0 {
             trap::irqs_off();
@@ -307,13 +309,19 @@ fn goes_off(cpu: usize, round: u32) -> bool {
 fn restart(round: u32) {
     for _ in 0..LIVES {
         for cpu in (0..cpus()).filter(|cpu| goes_off(*cpu, round)) {
-            let target = smp::affinity(cpu);
-            spin(&"CPU_OFF", cpu, || psci::info(target) == 1);
+            let (target, lives) = (smp::affinity(cpu), &cell(cpu).lives);
+            // QEMU alone says that it is off until it begins, though it was started.
+            spin(&"CPU_OFF", cpu, || lives.load(SeqCst) == LIVED[cpu].load(SeqCst) && psci::info(target) == 1);
+            let lived = LIVED[cpu].fetch_add(1, SeqCst);
             gic::send_to(sgi::NOISE, Targets::Others);
             gic::send_to(sgi::NOISE, Targets::Cpu(cpu));
             let status = smp::start(cpu as u64, life);
             if status != 0 {
                 report(format_args!("CPU_ON of vCPU {cpu}, which is off: {}", status as i32));
+            }
+            let off = psci::info(target) == 1;
+            if off && lives.load(SeqCst) == lived && fdt::under_hypervisor() {
+                report(format_args!("AFFINITY_INFO of vCPU {cpu}, which has been started: off"));
             }
             check("after CPU_ON");
         }
@@ -334,7 +342,7 @@ fn phases(me: usize, round: u32) {
     meet(&"the end of the count");
     let sum = u64::from(round + 1) * TURNS * cpus() as u64;
     for (counter, what) in [(&COUNTER, "locked"), (&ATOMIC, "atomic")] {
-        let count = counter.load(SeqCst) ;
+        let count = counter.load(SeqCst);
         if count != sum + busy_turns(round) {
             report(format_args!("the {what} counter is {count}, not {}", sum + busy_turns(round)));
         }
@@ -430,4 +438,6 @@ fn main() {
         check_eq!(smp::start(cpu as u64, life), 0, "CPU_ON of {cpu}");
     }
     life(0);
+    // It will be back as any other.
+    smp::off();
 }
