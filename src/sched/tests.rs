@@ -34,7 +34,8 @@ fn two_weights_share_as_they_say_with_a_third_that_sleeps() {
         cpu.block();
     }
     let hogs = cpu.ran[0] + cpu.ran[1];
-    assert!(error(&cpu.ran[..2], &by_weight(&[256, 512], hogs)) < 0.02, "{:?}", cpu.ran);
+    let off = error(&cpu.ran[..2], &by_weight(&[256, 512], hogs));
+    assert!(off < 0.02, "{off} {:?}", cpu.ran);
     cpu.settle().unwrap();
 }
 
@@ -179,7 +180,7 @@ fn what_is_promised_is_about_what_can_happen() {
     let mut shares = vec![(6400, None); HEAVY];
     shares.extend([(400, None), (100, None), (400, None)]);
     let mut cpu = Simulation::new(&shares, 0);
-    [FIRST, WAITS, LAST].map(|n| cpu.wake(n));
+    [FIRST, WAITS, LAST].into_iter().for_each(|n| cpu.wake(n));
     let (mut turns, mut before, mut called) = (0, None, None);
     for _ in 0..40_000 {
         cpu.run(MS / 50);
@@ -190,11 +191,7 @@ fn what_is_promised_is_about_what_can_happen() {
         before = runs;
         match runs {
             // A little is left of its turn: it blocks, or it would be a member of the next round.
-            Some(id) if id < HEAVY => {
-                if cpu.queue.turn_ends().saturating_sub(cpu.now) < MS / 8 {
-                    cpu.block();
-                }
-            }
+            Some(id) if id < HEAVY && cpu.queue.turn_ends().saturating_sub(cpu.now) < MS / 8 => cpu.block(),
             Some(FIRST | LAST) if turns % 2 == 0 && called != Some((turns, runs)) => {
                 called = Some((turns, runs));
                 (0..HEAVY).for_each(|n| cpu.wake(n));
