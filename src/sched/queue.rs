@@ -389,6 +389,10 @@ impl<T: Runnable> RunQueue<T> {
         self.throttled.values()
     }
 
+    pub(super) fn turn_ends(&self) -> u64 {
+        self.turn_ends
+    }
+
     pub(super) fn waiting_ones(&self) -> impl Iterator<Item = &T> {
         self.fresh.iter().chain(&self.active).chain(&self.spent)
     }

@@ -264,7 +264,6 @@ impl Simulation {
                 return Err(format!("vCPU {n}: {:?} stolen, not {}", account.stolen(), self.stolen[n]));
             }
         }
-        eprintln!("worst {:.3}", self.worst);
         if self.worst > 1.0 { Err(format!("{} times as long as promised", self.worst)) } else { Ok(()) }
     }
 }

@@ -34,7 +34,8 @@ fn two_weights_share_as_they_say_with_a_third_that_sleeps() {
         cpu.block();
     }
     let hogs = cpu.ran[0] + cpu.ran[1];
-    assert!(error(&cpu.ran[..2], &by_weight(&[256, 512], hogs)) < 0.02, "{:?}", cpu.ran);
+    let off = error(&cpu.ran[..2], &by_weight(&[256, 512], hogs));
+    assert!(off < 0.02, "{off} {:?}", cpu.ran);
     cpu.settle().unwrap();
 }
 
@@ -165,6 +166,41 @@ fn clocks_that_differ_and_the_end_of_time_do_no_harm() {
         queue.push(vcpu, Arrival::Expired, Ticks(now));
         queue.release(Ticks(now));
     }
+}
+
+/// The worst that others can do: nearly all come behind the one that waits in one round, stay out of the way at its
+/// end, and come before it in the next.
+#[test]
+fn what_is_promised_is_about_what_can_happen() {
+    const HEAVY: usize = 40;
+    // The first and the last of a round, and the one that waits.
+    const FIRST: usize = HEAVY;
+    const WAITS: usize = HEAVY + 1;
+    const LAST: usize = HEAVY + 2;
+    let mut shares = vec![(6400, None); HEAVY];
+    shares.extend([(400, None), (100, None), (400, None)]);
+    let mut cpu = Simulation::new(&shares, 0);
+    [FIRST, WAITS, LAST].into_iter().for_each(|n| cpu.wake(n));
+    let (mut turns, mut before, mut called) = (0, None, None);
+    for _ in 0..40_000 {
+        cpu.run(MS / 50);
+        let runs = cpu.runs();
+        if runs == Some(WAITS) && before != runs {
+            turns += 1;
+        }
+        before = runs;
+        match runs {
+            // A little is left of its turn: it blocks, or it would be a member of the next round.
+            Some(id) if id < HEAVY && cpu.queue.turn_ends().saturating_sub(cpu.now) < MS / 8 => cpu.block(),
+            Some(FIRST | LAST) if turns % 2 == 0 && called != Some((turns, runs)) => {
+                called = Some((turns, runs));
+                (0..HEAVY).for_each(|n| cpu.wake(n));
+            }
+            _ => {}
+        }
+    }
+    cpu.settle().unwrap();
+    assert!(cpu.worst > 0.8, "nobody waited longer than {} of what is promised", cpu.worst);
 }
 
 /// What happens on a CPU, and how long after what was before, in microseconds.
