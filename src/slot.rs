@@ -30,8 +30,7 @@
 //! **Not everybody has to call.** Who finds the flag set already leaves it at that: [`Slot::post`] is false, the swap
 //! of an attention flag gives true. Whoever set it has called or is about to, and the owner takes the flag down before
 //! it reads what is behind it, never after. As both exchange the same word, the owner that takes it down sees what
-//! everybody who found it up had written before. That is why a flag is put up by a swap and not by a store, even
-//! if it is up.
+//! everybody who found it up had written before.
 //!
 //! # Why nobody is owned twice
 //!
@@ -227,8 +226,10 @@ impl<V> Place<V> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod models;

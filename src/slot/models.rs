@@ -151,10 +151,9 @@ impl World {
             self.call(id);
         }
         *self.beside[id].pending.lock() |= bits;
-        if !self.beside[id].attention.swap(true, Ordering::AcqRel) {
-            if !self.breaks(Mistake::CallsBeforeItSetsTheFlag) {
-                self.call(id);
-            }
+        let first = !self.beside[id].attention.swap(true, Ordering::AcqRel);
+        if first && !self.breaks(Mistake::CallsBeforeItSetsTheFlag) {
+            self.call(id);
         }
     }
 

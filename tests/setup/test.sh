@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs all tests and sums up: its last line is 'N passed, N failed' and, where so, ', N skipped'.
 #
+# loom's come last: they are the library once more, built with locks that loom watches, in a directory of their own.
 # A test program that does not build, or dies, has no result line of its own: cargo's status tells.
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -8,10 +9,18 @@ cd "$ROOT"
 
 log=$TARGET/setup/test.log
 status=$TARGET/setup/test.status
+# Without debug information, and loom itself optimized: it tries some ten thousand orders.
+loom() {
+    CARGO_TARGET_DIR=$TARGET/loom RUSTFLAGS="--cfg loom" CARGO_PROFILE_TEST_DEBUG=0 \
+        cargo test --lib --config 'profile.test.package.loom.opt-level=2' \
+        --config 'profile.test.package.generator.opt-level=2' slot::models
+}
+
 # A pipe's status is its last command's, so cargo's goes by way of a file.
 {
     code=0
     cargo test --no-fail-fast "$@" 2>&1 || code=$?
+    loom 2>&1 || code=$?
     echo "$code" >"$status"
 } | tee "$log"
 
