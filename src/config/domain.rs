@@ -206,6 +206,7 @@ fn memory(node: &FdtNode<'_>, place: &str) -> Result<u64, Problem> {
 }
 
 /// Reads a VM's share of the CPUs, and how much of its output is kept.
+#[inline(never)]
 fn shares(node: &FdtNode<'_>, vm: &mut VmConfig<'_>, found: &mut Findings) {
     let place = vm.place.as_str();
     let mut value = |name, right| found.take(number(&node.property(name)?, place, right));
@@ -224,6 +225,7 @@ fn shares(node: &FdtNode<'_>, vm: &mut VmConfig<'_>, found: &mut Findings) {
 }
 
 /// Reads where one vCPU may run: Xen's `xen,vcpu`.
+#[inline(never)]
 fn vcpu(
     node: &FdtNode<'_>,
     place: &str,
