@@ -209,7 +209,8 @@ fn memory(node: &FdtNode<'_>, place: &str) -> Result<u64, Problem> {
 #[inline(never)]
 fn shares(node: &FdtNode<'_>, vm: &mut VmConfig<'_>, found: &mut Findings) {
     let place = vm.place.as_str();
-    let mut value = |name, right| found.take(number(&node.property(name)?, place, right));
+    let value: &mut dyn FnMut(&str, &str) -> Option<u64> =
+        &mut |name, right| found.take(number(&node.property(name)?, place, right));
     let [weight, cap] = [value(WEIGHT, "1 to 65535"), value(CAP, "1 to 100")];
     let log = value(CONSOLE_LOG, "a number of bytes");
     vm.weight = weight.and_then(|n| found.take(share::weight(place, WEIGHT, n)));
