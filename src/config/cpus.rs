@@ -4,7 +4,6 @@
 //! from Xen's own tools. CPUs count from 0 on by their place among those that the machine's tree has in use.
 
 use super::node::wrong;
-use crate::problem;
 use crate::problem::Problem;
 use core::fmt;
 
@@ -29,29 +28,32 @@ fn range(from: u16, to: u16) -> u64 {
 ///
 /// # Errors
 /// E0332 for what is no list, E0333 for a CPU that no machine has, E0334 for a list without a CPU.
+#[inline(never)]
 pub fn parse_cpus(place: &str, key: &str, text: &str) -> Result<u64, Problem> {
     let (mut named, mut taken_out) = (0, 0);
-    for item in text.split(',').filter(|_| !text.trim().is_empty()) {
-        let (item, sum) = match item.trim().strip_prefix('^') {
-            Some(item) => (item, &mut taken_out),
+    let blank = text.trim_ascii().is_empty();
+    for item in text.as_bytes().split(|byte| *byte == b',').filter(|_| !blank) {
+        let item = item.trim_ascii();
+        let (list, sum) = match item.strip_prefix(b"^") {
+            Some(list) => (list, &mut taken_out),
             None => (item, &mut named),
         };
-        let (from, to) = item.split_once('-').unwrap_or((item, item));
-        *sum |= match (number(from), number(to)) {
-            (Some(from), Some(to)) if to >= MAX_CPUS && from <= to => {
-                return Err(
-                    problem!("E0333", ("{place} {key}"); ("\"{}\", and no machine has that many CPUs here", item.trim());
-                    ("Use 0 to {}", MAX_CPUS - 1)),
-                );
-            }
-            (Some(from), Some(to)) if from <= to => range(from, to),
-            _ => {
-                return Err(
-                    problem!("E0332", ("{place} {key}"); ("\"{}\" is no CPU and no range of CPUs", item.trim());
-                    ("Write numbers and ranges such as 0-3, with commas between them; ^2 takes CPU 2 out again")),
-                );
-            }
+        let mut ends = list.split(|byte| *byte == b'-').map(number);
+        let (from, to) = match (ends.next().flatten(), ends.next(), ends.next()) {
+            (Some(from), None, _) => (from, from),
+            (Some(from), Some(Some(to)), None) => (from, to),
+            _ => (1, 0),
         };
+        if from > to || to >= MAX_CPUS {
+            let (code, fix) = match from <= to {
+                true => ("E0333", "There are 64 at most: use 0 to 63"),
+                false => ("E0332", "Write CPUs and ranges, such as 0-3,5; ^2 takes CPU 2 out again"),
+            };
+            let item = core::str::from_utf8(item).unwrap_or_default();
+            let what = format_args!("\"{item}\" is no CPU and no range of CPUs");
+            return Err(wrong(code, place, key, what, fix));
+        }
+        *sum |= range(from, to);
     }
     match named & !taken_out {
         0 => Err(wrong(
@@ -66,10 +68,15 @@ pub fn parse_cpus(place: &str, key: &str, text: &str) -> Result<u64, Problem> {
 }
 
 /// A number without sign and, since C reads those as octal, without zeroes before it.
-fn number(text: &str) -> Option<u16> {
-    let text = text.trim();
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    (digits && (text == "0" || !text.starts_with('0'))).then(|| text.parse().unwrap_or(u16::MAX))
+fn number(text: &[u8]) -> Option<u16> {
+    let text = text.trim_ascii();
+    if text.is_empty() || text.len() > 1 && text.starts_with(b"0") {
+        return None;
+    }
+    text.iter().try_fold(0u16, |sum, byte| {
+        let digit = byte.is_ascii_digit().then(|| byte.wrapping_sub(b'0'))?;
+        Some(sum.saturating_mul(10).saturating_add(digit.into()))
+    })
 }
 
 /// CPUs, a bit each, as a list of numbers and ranges.
@@ -146,8 +153,8 @@ mod tests {
         }
         assert_eq!(
             parse_cpus("vm.a", "affinity", "0,1.5").unwrap_err().to_string(),
-            "E0332 vm.a affinity: \"1.5\" is no CPU and no range of CPUs. Write numbers and ranges such as 0-3, \
-             with commas between them; ^2 takes CPU 2 out again."
+            "E0332 vm.a affinity: \"1.5\" is no CPU and no range of CPUs. Write CPUs and ranges, such as 0-3,5; \
+             ^2 takes CPU 2 out again."
         );
     }
 

@@ -206,9 +206,11 @@ fn memory(node: &FdtNode<'_>, place: &str) -> Result<u64, Problem> {
 }
 
 /// Reads a VM's share of the CPUs, and how much of its output is kept.
+#[inline(never)]
 fn shares(node: &FdtNode<'_>, vm: &mut VmConfig<'_>, found: &mut Findings) {
     let place = vm.place.as_str();
-    let mut value = |name, right| found.take(number(&node.property(name)?, place, right));
+    let value: &mut dyn FnMut(&str, &str) -> Option<u64> =
+        &mut |name, right| found.take(number(&node.property(name)?, place, right));
     let [weight, cap] = [value(WEIGHT, "1 to 65535"), value(CAP, "1 to 100")];
     let log = value(CONSOLE_LOG, "a number of bytes");
     vm.weight = weight.and_then(|n| found.take(share::weight(place, WEIGHT, n)));
@@ -224,6 +226,7 @@ fn shares(node: &FdtNode<'_>, vm: &mut VmConfig<'_>, found: &mut Findings) {
 }
 
 /// Reads where one vCPU may run: Xen's `xen,vcpu`.
+#[inline(never)]
 fn vcpu(
     node: &FdtNode<'_>,
     place: &str,

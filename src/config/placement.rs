@@ -41,6 +41,7 @@ pub fn place(vms: &[VmConfig<'_>], cpus: u16) -> Result<Vec<Vec<u64>>, Problem> 
 }
 
 /// Checks a VM's affinity by itself: E0333 and E0335.
+#[inline(never)]
 pub(super) fn affinity(vm: &VmConfig<'_>, cpus: u16) -> Result<(), Problem> {
     let count = vm.affinity.len();
     if count != 0 && count != usize::from(vm.vcpus) {
@@ -81,15 +82,17 @@ fn bit(cpu: u16) -> u64 {
     1u64.checked_shl(cpu.into()).unwrap_or_default()
 }
 
-/// CPUs of a mask, lowest first.
-fn each(mask: u64) -> impl Iterator<Item = u16> {
-    (0..MAX_CPUS).filter(move |cpu| mask & bit(*cpu) != 0)
-}
-
-/// All vCPUs of VMs that are dedicated, or that are not.
-fn all(vms: &[VmConfig<'_>], dedicated: bool) -> impl Iterator<Item = Seat> {
-    let some = vms.iter().enumerate().filter(move |(_, vm)| vm.dedicated == dedicated);
-    some.flat_map(|(n, vm)| (0..vcpus(vm)).map(move |vcpu| Seat { vm: n, vcpu, wanted: wanted(vm, vcpu) }))
+/// The first of all vCPUs that are dedicated, or that are not, of which something is so.
+fn find(vms: &[VmConfig<'_>], dedicated: bool, so: &mut dyn FnMut(Seat) -> bool) -> Option<Seat> {
+    for (n, vm) in vms.iter().enumerate().filter(|(_, vm)| vm.dedicated == dedicated) {
+        for vcpu in 0..vcpus(vm) {
+            let seat = Seat { vm: n, vcpu, wanted: wanted(vm, vcpu) };
+            if so(seat) {
+                return Some(seat);
+            }
+        }
+    }
+    None
 }
 
 /// A vCPU and the CPUs that it may have.
@@ -109,19 +112,21 @@ impl Seats {
         let machine = first(cpus);
         // What others ask for: a CPU that is the only one for somebody cannot be given away.
         let (mut asked, mut only) = (0, 0);
-        for mask in all(vms, false).map(|other| other.wanted & machine).filter(|mask| *mask != machine) {
-            asked |= mask;
+        find(vms, false, &mut |other| {
+            let mask = other.wanted & machine;
+            asked |= if mask != machine { mask } else { 0 };
             only |= if mask.is_power_of_two() { mask } else { 0 };
-        }
+            false
+        });
         let may = machine & !only;
-        for seat in all(vms, true) {
-            let seated = [may & !asked & !1, may & !1, may].into_iter().any(|some| seats.seat(seat, some));
-            if !seated {
-                return Err(seats.no_seat(vms, seat, machine));
-            }
+        let outside = find(vms, true, &mut |seat| {
+            ![may & !asked & !1, may & !1, may].into_iter().any(|some| seats.seat(seat, some))
+        });
+        if let Some(seat) = outside {
+            return Err(seats.no_seat(vms, seat, machine));
         }
         let taken = seats.taken();
-        match all(vms, false).find(|other| other.wanted & machine & !taken == 0) {
+        match find(vms, false, &mut |other| other.wanted & machine & !taken == 0) {
             Some(other) => Err(seats.nothing_left(vms, other, machine)),
             None => Ok(seats),
         }
@@ -143,8 +148,11 @@ impl Seats {
         let mut asked = 0;
         let mut next = 0usize;
         while let Some((who, _)) = asking.get(next).copied() {
-            for cpu in each(who.wanted & may & !asked) {
-                asked |= bit(cpu);
+            let mut ask = who.wanted & may & !asked;
+            asked |= ask;
+            while ask != 0 {
+                let cpu = ask.trailing_zeros() as u16;
+                ask &= !bit(cpu);
                 if let Some(by) = asked_by.get_mut(usize::from(cpu)) {
                     *by = next;
                 }
@@ -173,18 +181,18 @@ impl Seats {
     }
 
     fn no_seat(&self, vms: &[VmConfig<'_>], seat: Seat, machine: u64) -> Problem {
-        let (mask, count) = (seat.wanted & machine, all(vms, true).count());
+        let mask = seat.wanted & machine;
         // Whoever is in its way on the first of them: one that sits there, or else one that has no other.
         let cpu = mask.trailing_zeros() as u16;
         let holder = self.held().find(|(at, _)| *at == cpu).map(|(_, seat)| seat);
-        let owner = holder.or_else(|| all(vms, false).find(|other| other.wanted & machine == bit(cpu)));
+        let owner = holder.or_else(|| find(vms, false, &mut |other| other.wanted & machine == bit(cpu)));
         let (owner, other) = match owner {
             Some(owner) => (name(vms, owner), owner.vcpu),
             None => ("", 0),
         };
         problem!("E0339", ("{} dedicated", place_of(vms, seat));
             ("vCPU {} finds no CPU for itself among CPUs {}: CPU {cpu} is for vCPU {other} of {owner}", seat.vcpu, CpuList(mask));
-            ("Give it others of CPUs {}, or dedicate fewer vCPUs than {count}", CpuList(machine)))
+            ("Give it others of CPUs {}, or dedicate fewer vCPUs", CpuList(machine)))
     }
 
     fn nothing_left(&self, vms: &[VmConfig<'_>], other: Seat, machine: u64) -> Problem {
@@ -264,7 +272,7 @@ mod tests {
         assert_eq!(
             said(&[vm("a", 1, true, &[2]), vm("b", 1, true, &[2])], 4),
             "E0339 vm.b dedicated: vCPU 0 finds no CPU for itself among CPUs 1: CPU 1 is for vCPU 0 of a. \
-             Give it others of CPUs 0-3, or dedicate fewer vCPUs than 2."
+             Give it others of CPUs 0-3, or dedicate fewer vCPUs."
         );
         assert_eq!(
             said(&[vm("a", 3, true, &[]), vm("b", 2, false, &[])], 3),
@@ -274,7 +282,7 @@ mod tests {
         assert_eq!(
             said(&[vm("a", 1, true, &[4]), vm("b", 1, false, &[4])], 4),
             "E0339 vm.a dedicated: vCPU 0 finds no CPU for itself among CPUs 2: CPU 2 is for vCPU 0 of b. \
-             Give it others of CPUs 0-3, or dedicate fewer vCPUs than 1."
+             Give it others of CPUs 0-3, or dedicate fewer vCPUs."
         );
         assert_eq!(place(&[vm("a", 5, true, &[])], 4).unwrap_err().code, "E0339");
         assert_eq!(
@@ -303,7 +311,9 @@ mod tests {
     /// Whether there is any way at all to seat dedicated vCPUs, by trying all.
     fn can_seat(seats: &[u64], taken: u64) -> bool {
         let Some((wanted, rest)) = seats.split_first() else { return true };
-        each(wanted & !taken).any(|cpu| can_seat(rest, taken | bit(cpu)))
+        (0..MAX_CPUS)
+            .filter(|cpu| wanted & !taken & bit(*cpu) != 0)
+            .any(|cpu| can_seat(rest, taken | bit(cpu)))
     }
 
     proptest! {
@@ -315,7 +325,8 @@ mod tests {
                 Err(problem) => {
                     // Refused without other VMs means that there is no way at all.
                     if vms.iter().all(|vm| vm.dedicated) {
-                        let seats: Vec<u64> = all(&vms, true).map(|seat| seat.wanted & machine).collect();
+                        let mut seats = Vec::new();
+                        find(&vms, true, &mut |seat| { seats.push(seat.wanted & machine); false });
                         prop_assert!(!can_seat(&seats, 0), "{}", problem);
                     }
                     prop_assert!(vms.iter().any(|vm| vm.dedicated), "{}", problem);

@@ -20,6 +20,7 @@ const CONSOLE_LOG: [u32; 2] = [4 << 10, 1 << 20];
 ///
 /// # Errors
 /// E0330 for 0 and beyond 65535.
+#[inline(never)]
 pub fn weight(place: &str, key: &str, value: u64) -> Result<u16, Problem> {
     u16::try_from(value).ok().filter(|weight| *weight != 0).ok_or_else(|| {
         let fix = "Use 1 to 65535: 256 is usual, and 512 gets twice as much of a busy CPU";
@@ -31,6 +32,7 @@ pub fn weight(place: &str, key: &str, value: u64) -> Result<u16, Problem> {
 ///
 /// # Errors
 /// E0331 for 0 and beyond 100.
+#[inline(never)]
 pub fn cap(place: &str, key: &str, value: u64) -> Result<u8, Problem> {
     u8::try_from(value).ok().filter(|cap| (1..=NO_CAP).contains(cap)).ok_or_else(|| {
         let fix = "Use 1 to 100, percent of a CPU for each vCPU, or leave it out for no cap";
@@ -54,6 +56,7 @@ pub fn console_log(place: &str, key: &str, value: u64) -> Result<u32, Problem> {
 }
 
 /// Checks a VM's values by themselves: E0330, E0331, E0337, and E0338 for a dedicated one with a share.
+#[inline(never)]
 pub(super) fn check(vm: &VmConfig<'_>) -> Result<(), Problem> {
     vm.weight.map(|value| weight(&vm.place, "weight", value.into())).transpose()?;
     vm.cap.map(|value| cap(&vm.place, "cap", value.into())).transpose()?;
