@@ -208,10 +208,10 @@ impl<'a, M: Machine> Maker<'a, M> {
     }
 
     /// Says where the machine's memory went.
-    pub fn report(&self, image: HostRange) {
+    pub fn report(&self, own: u64) {
         log::info!(
             "memory: EL2 uses {} KiB and {} KiB a VM; {} MiB free",
-            image.size() >> 10,
+            own >> 10,
             ((self.free.table_bytes() + self.heap) / u64::from(self.made.max(1))) >> 10,
             self.free.memory().free() >> 20
         );

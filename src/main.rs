@@ -22,7 +22,7 @@ mod image {
     use core::fmt;
     use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use mezzanine::addr::{Address, BLOCK_2M, HostPhysAddr, HostRange, PAGE_SIZE};
-    use mezzanine::arch::{self, setup};
+    use mezzanine::arch::{self, setup, smp};
     use mezzanine::board;
     use mezzanine::config::{self, HostFacts, Options, VmConfig};
     use mezzanine::console;
@@ -235,10 +235,11 @@ mod image {
         log::info!("gic: {}", GicWords(&vgic));
         // 5. Memory: what is left of it.
         let mut memory = free_memory(tree, platform, &config::domain_modules(platform)?);
+        let cpus = smp::start(platform, &mut cpu, &mut memory);
         log::info!("memory: {} MiB free for guests", memory.free() >> 20);
         // 6. The guests that we were given.
-        let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1) as u16;
-        let facts = HostFacts { cpus, memory: config::for_guests(&memory), gic: vgic.version };
+        let facts =
+            HostFacts { cpus: cpus.len() as u16, memory: config::for_guests(&memory), gic: vgic.version };
         let spare = add_spare(&mut memory)?;
         let machine_config = config::read(platform, &|range| module_bytes(platform, tree, range), &facts)?;
         machine_config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
@@ -255,7 +256,7 @@ mod image {
         for vm in &machine_config.vms {
             made.push(maker.make(vm)?);
         }
-        maker.report(arch::image());
+        maker.report(arch::image().size() + smp::stack_bytes(cpus.len()));
         // 9. The world that all CPUs share. It lives as long as the machine.
         let starts: Vec<_> = made.iter().map(|made| made.start).collect();
         let world = World::new(made.into_iter().map(|made| made.vm).collect(), 1);

@@ -21,6 +21,7 @@ use crate::vdev::vgic::{Vgic, VgicConfig};
 use crate::vdev::virtio::EmptySlots;
 use crate::vdev::{Bus, Region};
 use crate::vm::{Parts, Reason, Vm};
+use crate::vmid::Table;
 use std::sync::Arc;
 use std::vec::Vec;
 
@@ -94,11 +95,12 @@ fn run_on(fake: Fake, vms: &[u16]) -> (Fake, Vec<Arc<Vm>>) {
 pub(super) fn run_with(fake: Fake, vms: &[u16], gic: Gic) -> (Fake, Vec<Arc<Vm>>) {
     let (vms, memory): (Vec<_>, Vec<_>) =
         vms.iter().enumerate().map(|(id, &vcpus)| vm(id as u16, vcpus, gic)).unzip();
-    let world = World::new(vms.clone(), 1);
+    let world = World::new(vms.clone(), 1, 1_000_000, Table::new(8, vms.len(), 1));
     for vm in world.vms() {
-        world.start(vm, 0x4020_0000, 0x4000_0000, CpuId(0));
+        world.start(vm, 0x4020_0000, 0x4000_0000, Ticks(0));
     }
-    let mut cpu = CpuLoop::new(fake, &world, CpuId(0));
+    let mut cpu = CpuLoop::new(fake, &world, CpuId(0)).unwrap();
+    cpu.watch_all();
     cpu.run();
     // The memory lives until nothing can touch it any more.
     drop(memory);
@@ -506,8 +508,8 @@ fn set_way_maintenance_flushes_the_ram_in_pieces_and_once() {
 #[test]
 fn exits_are_counted_by_reason_when_asked() {
     let (vm, memory) = vm(0, 1, Gic { version: GicVersion::V3, emulated: false });
-    let world = World::new(vec![vm], 1);
-    world.start(&world.vms()[0], 0x4020_0000, 0x4000_0000, CpuId(0));
+    let world = World::new(vec![vm], 1, 1_000_000, Table::new(8, 1, 1));
+    world.start(&world.vms()[0], 0x4020_0000, 0x4000_0000, Ticks(0));
     let id = SysRegId::new(3, 0, 0, 4, 0);
     let steps = vec![
         step(|_, vcpu| hvc(vcpu, 0x8400_0000, [0; 3])),
@@ -518,7 +520,7 @@ fn exits_are_counted_by_reason_when_asked() {
         step(|_, _| Exit::Irq),
     ];
     let fake = Fake { steps: steps.into(), room: usize::MAX, ..Fake::default() };
-    let mut cpu = CpuLoop::new(fake, &world, CpuId(0));
+    let mut cpu = CpuLoop::new(fake, &world, CpuId(0)).unwrap();
     cpu.count_exits();
     cpu.run();
     let counts = cpu.take_counts().unwrap();
