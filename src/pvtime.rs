@@ -144,6 +144,8 @@ impl Scale {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "a test may panic")]
+
     use super::*;
     use proptest::prelude::*;
 

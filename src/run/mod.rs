@@ -38,6 +38,7 @@ mod timer_tests;
 pub use self::counts::Counts;
 pub use self::world::{MAX_CPUS, World};
 
+use self::world::Desk;
 use crate::machine::{Machine, Ticks};
 use crate::sched::Timers;
 use crate::slot::Slot;
@@ -47,7 +48,6 @@ use crate::vm::{Reason, Vm, event};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
-use self::world::Desk;
 
 /// What the loop does after an exit. Small enough for two registers: an exception for the guest has been
 /// delivered by the handler itself ([`inject::deliver`](crate::inject::deliver) computes it).

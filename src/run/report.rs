@@ -100,8 +100,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 Nearest(vm, vcpu.regs.pc)
             ),
             None => {
-                let waits =
-                    vm.slots().find_map(|(id, slot)| Some((id, slot.peek(|vcpu| vcpu.regs.pc)?)));
+                let waits = vm.slots().find_map(|(id, slot)| Some((id, slot.peek(|vcpu| vcpu.regs.pc)?)));
                 match waits {
                     Some((id, pc)) => log::warn!(
                         "vm {}: nothing on its console for {SILENCE_SECONDS} s; vCPU {} waits at pc {pc:#x}",

@@ -4,8 +4,8 @@
 use super::{CpuLoop, Stint};
 use crate::machine::{Machine, Ticks};
 use crate::sched::{Arrival, Purpose};
-use crate::vcpu::{HCR_TWE, Vcpu, VcpuId};
 use crate::stage2::{Flush, vttbr};
+use crate::vcpu::{HCR_TWE, Vcpu, VcpuId};
 use crate::vm::{Reason, Vm, event};
 use crate::vmid::Entered;
 use alloc::boxed::Box;
@@ -154,7 +154,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     fn set_slice(&mut self, vcpu: &mut Vcpu, now: Ticks, end: Option<Ticks>, wanted: bool) {
         // What spins in WFE while others wait gives way.
         vcpu.hcr = if wanted { vcpu.hcr | HCR_TWE } else { vcpu.hcr & !HCR_TWE };
-        self.slice_end = end.or_else(|| self.machine.forgets_levels().then(|| self.after_ms(now, FORGETFUL_MS)));
+        self.slice_end =
+            end.or_else(|| self.machine.forgets_levels().then(|| self.after_ms(now, FORGETFUL_MS)));
         self.rearm();
     }
 

@@ -138,8 +138,12 @@ impl World {
         &self.vms
     }
 
-    pub fn shown(&self) -> Option<&Arc<Vm>> { self.vm(VmId(self.shown.load(Ordering::Relaxed))) }
-    pub fn is_shown(&self, vm: &Vm) -> bool { self.shown.load(Ordering::Relaxed) == vm.id.0 }
+    pub fn shown(&self) -> Option<&Arc<Vm>> {
+        self.vm(VmId(self.shown.load(Ordering::Relaxed)))
+    }
+    pub fn is_shown(&self, vm: &Vm) -> bool {
+        self.shown.load(Ordering::Relaxed) == vm.id.0
+    }
     pub fn show_another(&self) {
         if let Some(next) = self.vms.iter().find(|vm| !vm.is_stopping() && !vm.without_uart) {
             self.shown.store(next.id.0, Ordering::Relaxed);
