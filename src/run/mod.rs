@@ -96,10 +96,10 @@ enum Stint {
 }
 
 impl<'w, M: Machine> CpuLoop<'w, M> {
-    /// The loop of CPU `id`; `None` for one that the world has no desk for.
-    pub fn new(machine: M, world: &'w World, id: CpuId) -> Option<Self> {
-        let desk = world.desk(id)?;
-        Some(Self {
+    /// The loop of CPU `id`, one of those that the world was made for.
+    pub fn new(machine: M, world: &'w World, id: CpuId) -> Self {
+        let desk = world.own_desk(id);
+        Self {
             timers: Timers::new(world.vms().iter().map(|vm| vm.slots().count()), DEVICES),
             console: crate::console::Console::default(),
             machine,
@@ -111,17 +111,12 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             release: None,
             armed: None,
             counts: None,
-        })
+        }
     }
 
     /// Has exits counted by their reason.
     pub fn count_exits(&mut self) {
         self.counts = Some(Counts::new(self.world.vms().len()));
-    }
-
-    /// What was counted.
-    pub fn take_counts(&mut self) -> Option<Counts> {
-        self.counts.take()
     }
 
     /// Sees to it that silent VMs are noticed: on one CPU.
@@ -138,7 +133,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 None => self.idle(None),
             }
         }
-        self.world.leave();
+        self.world.leave(self.counts.take());
     }
 
     /// The machine, once no guest runs any more.

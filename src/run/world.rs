@@ -4,6 +4,7 @@
 //! holds two queues' locks at once.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use super::Counts;
 use crate::machine::Ticks;
 use crate::sched::{Arrival, RunQueue};
 use crate::sync::{Mutex, MutexGuard};
@@ -101,6 +102,8 @@ pub struct World {
     /// Loops that have not ended.
     loops: AtomicUsize,
     shown: core::sync::atomic::AtomicU16,
+    /// Exits by reason, of all CPUs whose loops have ended, where somebody asked for them.
+    counts: Mutex<Option<Counts>>,
     /// Who has which VMID, on which CPU.
     pub(super) vmids: Mutex<vmid::Table>,
 }
@@ -123,6 +126,7 @@ impl World {
             desks: (0..cpus).map(desk).collect(),
             idle: AtomicU64::new(0),
             loops: AtomicUsize::new(cpus),
+            counts: Mutex::new(None),
             vmids: Mutex::new(vmids),
         }
     }
@@ -161,9 +165,21 @@ impl World {
         self.loops.load(Ordering::Acquire) > 1
     }
 
-    /// A loop ends.
-    pub(super) fn leave(&self) {
+    /// A loop ends, with what it counted.
+    pub(super) fn leave(&self, counted: Option<Counts>) {
+        if let Some(counted) = counted {
+            let mut counts = self.counts.lock();
+            *counts = Some(match counts.take() {
+                Some(before) => before.and(counted),
+                None => counted,
+            });
+        }
         self.loops.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// What was counted on all CPUs.
+    pub fn take_counts(&self) -> Option<Counts> {
+        self.counts.lock().take()
     }
 
     /// A VM's last vCPU is off; true if it was the last VM.
@@ -183,6 +199,12 @@ impl World {
         if let Some(desk) = self.desk(self.place(vcpu.affinity, CpuId(spread as u16))) {
             desk.queue().push(vcpu, Arrival::Started, now);
         }
+    }
+
+    /// The desk of a CPU whose loop begins, long before a guest runs.
+    #[allow(clippy::indexing_slicing, reason = "a loop without a desk is a bug of ours")]
+    pub(super) fn own_desk(&self, cpu: CpuId) -> &Desk {
+        &self.desks[usize::from(cpu.0)]
     }
 
     #[inline(always)]
