@@ -15,9 +15,10 @@ use crate::problem;
 use crate::problem::Problem;
 use crate::pvtime::StolenTime;
 use crate::ram::{FreeRam, GuestRam};
-use crate::stage2::{Geometry, Rights, Stage2, vttbr};
+use crate::sched::{Account, Share};
+use crate::stage2::{Geometry, Rights, Stage2};
 use crate::sync::Mutex;
-use crate::vcpu::{Vcpu, VcpuId, VmId};
+use crate::vcpu::{HCR_TWI, Vcpu, VcpuId, VmId};
 use crate::vdev::pl011::Pl011;
 use crate::vdev::pl031::Pl031;
 use crate::vdev::vgic::{Vgic, VgicConfig};
@@ -58,8 +59,8 @@ pub struct Host {
     pub vmid16: bool,
     /// ID registers that all CPUs have in common.
     pub ids: [u64; 64],
-    /// MIDR_EL1.
-    pub midr: u64,
+    /// MIDR_EL1 of each CPU.
+    pub midrs: Vec<u64>,
     /// What every vCPU's HCR_EL2 starts with.
     pub hcr: u64,
     /// Seconds since 1970 at `boot`.
@@ -129,11 +130,11 @@ impl<'a, M: Machine> Maker<'a, M> {
         Self { machine, free, heap, host, made: 0 }
     }
 
-    /// Makes one VM.
+    /// Makes one VM, each of whose vCPUs may run on the CPUs of its set in `places`.
     ///
     /// # Errors
     /// E0320 to E0324, E0433, and what [`Layout::plan`] and [`load`] find wrong with its images.
-    pub fn make(&mut self, config: &VmConfig<'_>) -> Result<Made, Problem> {
+    pub fn make(&mut self, config: &VmConfig<'_>, places: &[u64]) -> Result<Made, Problem> {
         let id = VmId(self.made);
         let begun = self.machine.now();
         let gic = config.gic.unwrap_or(self.host.vgic.version);
@@ -170,7 +171,7 @@ impl<'a, M: Machine> Maker<'a, M> {
                 pieces.for_each(|piece| self.machine.publish(piece));
             }
         }
-        let vcpus = self.vcpus(id, config, &mpidrs, &stage2);
+        let vcpus = self.vcpus(id, config, &mpidrs, places, &stage2)?;
         let emulated = interface == Interface::Emulated;
         let vgic = Vgic::new(VgicConfig {
             version: gic,
@@ -275,18 +276,42 @@ impl<'a, M: Machine> Maker<'a, M> {
     }
 
     /// The VM's vCPUs, all off.
-    fn vcpus(&self, vm: VmId, config: &VmConfig<'_>, mpidrs: &[u64], stage2: &Stage2) -> Vec<Vcpu> {
-        let vcpu = |(n, mpidr): (u16, &u64)| {
+    fn vcpus(
+        &self,
+        vm: VmId,
+        config: &VmConfig<'_>,
+        mpidrs: &[u64],
+        places: &[u64],
+        stage2: &Stage2,
+    ) -> Result<Vec<Vcpu>, Problem> {
+        let (midr, kin) = self.kin(config, places)?;
+        let share = Share { weight: config.weight.unwrap_or(Share::default().weight), cap: config.cap };
+        let vcpu = |((n, mpidr), place): ((u16, &u64), &u64)| {
             let mut vcpu = Vcpu::new(vm, VcpuId(n));
             vcpu.mpidr = *mpidr;
-            vcpu.midr = self.host.midr;
-            vcpu.hcr = self.host.hcr;
-            vcpu.vttbr = vttbr(stage2.root(), vm.0.wrapping_add(1));
+            vcpu.midr = midr;
+            vcpu.hcr = if config.dedicated { self.host.hcr & !HCR_TWI } else { self.host.hcr };
             vcpu.vtcr = stage2.vtcr();
-            vcpu.cntvoff = 0;
+            vcpu.account = Account::new(share);
+            vcpu.affinity = place & kin;
+            vcpu.dedicated = config.dedicated;
             vcpu
         };
-        (0..config.vcpus).zip(mpidrs).map(vcpu).collect()
+        Ok((0..config.vcpus).zip(mpidrs).zip(places).map(vcpu).collect())
+    }
+
+    /// The kind of CPU that a VM's vCPUs run on, and the CPUs of that kind: kernels choose workarounds by MIDR_EL1,
+    /// once. Who did not choose has the kind of the first that it may run on.
+    fn kin(&self, config: &VmConfig<'_>, places: &[u64]) -> Result<(u64, u64), Problem> {
+        let cpus = places.iter().fold(0, |all, place| all | place);
+        let midr = |cpu: u32| self.host.midrs.get(cpu as usize).copied().unwrap_or(0);
+        let kind = midr(cpus.trailing_zeros());
+        let kin = (0..64).filter(|cpu| midr(*cpu) == kind).fold(0u64, |set, cpu| set | 1 << cpu);
+        match places.iter().position(|place| place & kin == 0) {
+            Some(n) => Err(problem!("E0349", ("{} affinity", config.place);
+                ("vCPU {n} has no CPU of the kind that others have, MIDR {kind:#x}"); ("Choose CPUs of one kind for all its vCPUs"))),
+            None => Ok((kind, kin)),
+        }
     }
 
     /// Random numbers for the guest's tree, where the machine has them.

@@ -50,6 +50,6 @@ fn isb() {
 
 /// A busy CPU lets another one go first.
 #[inline(always)]
-pub(crate) fn relax() {
+pub fn relax() {
     sys::op!("yield");
 }

@@ -252,6 +252,11 @@ pub fn now() -> crate::machine::Ticks {
     timer::now()
 }
 
+/// Ticks of the counter in a second.
+pub fn frequency() -> u64 {
+    timer::frequency()
+}
+
 /// Seconds since 1970 by the machine's PL031, or 0 without one.
 pub fn wall_clock(platform: &Platform<'_>) -> u64 {
     // SAFETY: the tree says that a PL031 is there, and `enable_mmu` mapped it; RTCDR is its first register.

@@ -106,7 +106,7 @@ secondary_entry:
 set_up_cpu:
     adrp    x1, __stacks_end
     add     x1, x1, :lo12:__stacks_end
-    sub     x1, x1, x0, lsl #15
+    sub     x1, x1, x0, lsl #14
     msr     spsel, #1
     mov     sp, x1
     adrp    x1, vectors

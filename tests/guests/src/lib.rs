@@ -8,17 +8,21 @@
 //! that use atomics or second CPUs turn it on by [`mmu::on`].
 #![no_std]
 
+pub mod args;
 pub mod code;
 pub mod fdt;
 pub mod gic;
 pub mod mmio;
 pub mod mmu;
+pub mod pages;
 pub mod psci;
 pub mod smp;
+pub mod state;
 pub mod sysreg;
 pub mod timer;
 pub mod trap;
 pub mod uart;
+pub mod watch;
 
 use core::sync::atomic::{AtomicU32, Ordering};
 

@@ -27,6 +27,10 @@ pub const NOT_SUPPORTED: u32 = -1i32 as u32;
 pub const INVALID_PARAMETERS: u32 = -2i32 as u32;
 /// ALREADY_ON.
 pub const ALREADY_ON: u32 = -4i32 as u32;
+/// ON_PENDING.
+pub const ON_PENDING: u32 = -5i32 as u32;
+/// INVALID_ADDRESS.
+pub const INVALID_ADDRESS: u32 = -9i32 as u32;
 
 /// What a call leaves in x0 to x3, and whether it kept x4 to x17.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,10 +91,20 @@ pub fn off() -> ! {
     }
 }
 
-/// Starts another CPU at the library's entry, as number `n`.
-pub fn cpu_on(mpidr: u64, n: u64) -> u32 {
+/// Where [`cpu_on`] starts CPUs.
+pub fn entry() -> u64 {
     let entry: u64;
     // SAFETY: an address.
     unsafe { asm!("adrp {0}, secondary_entry", "add {0}, {0}, :lo12:secondary_entry", out(reg) entry) };
-    hvc(CPU_ON, [mpidr, entry, n]).x[0] as u32
+    entry
+}
+
+/// Starts another CPU at the library's entry, as number `n`.
+pub fn cpu_on(mpidr: u64, n: u64) -> u32 {
+    hvc(CPU_ON, [mpidr, entry(), n]).x[0] as u32
+}
+
+/// AFFINITY_INFO of one CPU: 0 is on, 1 off, 2 on its way.
+pub fn info(mpidr: u64) -> u32 {
+    hvc(AFFINITY_INFO, [mpidr, 0, 0]).x[0] as u32
 }

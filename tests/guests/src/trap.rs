@@ -74,7 +74,7 @@ struct Watch {
     fault: Fault,
 }
 
-const CPUS: usize = 8;
+const CPUS: usize = crate::smp::MOST;
 const QUIET: Watch =
     Watch { armed: false, el0: false, count: 0, fault: Fault { esr: 0, elr: 0, far: 0, spsr: 0, vector: 0 } };
 static mut WATCHES: [Watch; CPUS] = [QUIET; CPUS];

@@ -2,6 +2,7 @@
 
 use crate::mmio::{read32, write32};
 use core::fmt;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Where it is.
 pub const BASE: usize = 0x0900_0000;
@@ -83,20 +84,35 @@ impl fmt::Write for Console {
     }
 }
 
+/// Who prints, where several CPUs run: 0 for nobody.
+static PRINTS: AtomicU32 = AtomicU32::new(0);
+
+/// Prints as one piece: lines of several CPUs don't mix once the MMU is on, which exclusives need.
+///
+/// Whoever holds the line for 5 s is not coming back, and what is to be printed then may be about that.
+pub fn print(what: fmt::Arguments<'_>) {
+    use fmt::Write as _;
+    let daif = crate::mrs!("daif");
+    crate::trap::irqs_off();
+    let several = crate::mrs!("sctlr_el1") & crate::mmu::M != 0;
+    let free = || PRINTS.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
+    let mine = several && crate::timer::until(5000, free);
+    let _ = Console.write_fmt(what);
+    if mine {
+        PRINTS.store(0, Ordering::Release);
+    }
+    crate::msr!("daif", daif);
+}
+
 /// Prints to the console.
 #[macro_export]
 macro_rules! print {
-    ($($arg:tt)*) => {{
-        use core::fmt::Write as _;
-        let _ = write!($crate::uart::Console, $($arg)*);
-    }};
+    ($($arg:tt)*) => { $crate::uart::print(format_args!($($arg)*)) };
 }
 
 /// Prints a line to the console.
 #[macro_export]
 macro_rules! println {
-    ($($arg:tt)*) => {{
-        use core::fmt::Write as _;
-        let _ = writeln!($crate::uart::Console, $($arg)*);
-    }};
+    () => { $crate::uart::print(format_args!("\n")) };
+    ($($arg:tt)*) => { $crate::uart::print(format_args!("{}\n", format_args!($($arg)*))) };
 }

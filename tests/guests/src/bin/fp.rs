@@ -2,49 +2,12 @@
 #![no_std]
 #![no_main]
 
-use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering};
+use guests::state::{differ_fp as differ, fill_fp as fill};
 use guests::timer::{self, VIRTUAL, micros, now, until};
 use guests::{check, check_eq, fdt, gic, mmu, mrs, msr, op, println, psci, smp, trap, uart};
 
 guests::guest!("fp", main);
-
-/// Fills V0 to V31, FPCR and FPSR with values made from `seed`.
-fn fill(seed: u64) {
-    macro_rules! v {
-        ($($n:literal)*) => {$(
-            // SAFETY: no compiled code uses vector registers.
-            unsafe {
-                asm!(".arch_extension simd", concat!("mov v", $n, ".d[0], {0}"),
-                    concat!("mov v", $n, ".d[1], {1}"), in(reg) seed.wrapping_mul($n + 1),
-                    in(reg) !seed.wrapping_mul($n + 7))
-            };
-        )*};
-    }
-    v!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
-    msr!("s3_3_c4_c4_0", (seed & 3) << 22);
-    msr!("s3_3_c4_c4_1", seed & 0x1f);
-}
-
-/// How many registers differ from what [`fill`] put there.
-fn differ(seed: u64) -> u32 {
-    let mut wrong = 0;
-    macro_rules! v {
-        ($($n:literal)*) => {$(
-            let (low, high): (u64, u64);
-            // SAFETY: reads a vector register.
-            unsafe {
-                asm!(".arch_extension simd", concat!("umov {0}, v", $n, ".d[0]"),
-                    concat!("umov {1}, v", $n, ".d[1]"), out(reg) low, out(reg) high)
-            };
-            wrong += u32::from(low != seed.wrapping_mul($n + 1) || high != !seed.wrapping_mul($n + 7));
-        )*};
-    }
-    v!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
-    wrong += u32::from(mrs!("s3_3_c4_c4_0") != (seed & 3) << 22);
-    wrong += u32::from(mrs!("s3_3_c4_c4_1") & 0x1f != seed & 0x1f);
-    wrong
-}
 
 static WRONG: AtomicU32 = AtomicU32::new(0);
 static TURNS: AtomicU32 = AtomicU32::new(0);

@@ -227,8 +227,7 @@ pub fn route(intid: u32, cpu: usize) {
     if v2() {
         write8(gicd() + reg::TARGETS + intid as usize, 1 << cpu);
     } else {
-        // The library's CPUs are those of the first cluster.
-        write64(gicd() + reg::ROUTER + intid as usize * 8, cpu as u64);
+        write64(gicd() + reg::ROUTER + intid as usize * 8, crate::smp::affinity(cpu));
     }
     sync(intid);
 }
@@ -345,6 +344,8 @@ pub fn send(intid: u32, targets: u16) {
 pub enum Targets {
     /// By the CPUs' bits.
     List(u16),
+    /// One, by its number, in whichever cluster it is.
+    Cpu(usize),
     /// All but this one.
     Others,
     /// This one alone.

@@ -64,6 +64,7 @@ pub(super) fn init_cpu() {
 pub(super) fn send(intid: u32, targets: Targets) {
     let filter = match targets {
         Targets::List(list) => u32::from(list & 0xff) << 16,
+        Targets::Cpu(cpu) => 1 << (16 + cpu % 8),
         Targets::Others => 1 << 24,
         Targets::Own => 2 << 24,
     };

@@ -41,6 +41,7 @@ pub(super) fn send(group: u32, intid: u32, targets: Targets) {
     let cluster = (mpidr >> 8 & 0xff) << 16 | (mpidr >> 16 & 0xff) << 32 | (mpidr >> 32 & 0xff) << 48;
     let whom = match targets {
         Targets::List(list) => cluster | u64::from(list),
+        Targets::Cpu(cpu) => (cpu as u64 / 16) << 16 | 1 << (cpu % 16),
         Targets::Others => 1 << 40,
         Targets::Own => cluster | (mpidr >> 4 & 0xf) << 44 | 1 << (mpidr & 0xf),
     };
