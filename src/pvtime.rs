@@ -113,14 +113,15 @@ impl Scale {
     /// With 64 significant bits, a counter of 1 GHz is less than a nanosecond ahead after 290 years.
     pub const fn new(frequency: u64) -> Self {
         const SECOND: u64 = 1_000_000_000;
-        let frequency = match frequency {
-            0 => 1,
-            1..=0x4000_0000_0000_0000 => frequency,
-            _ => 1 << 62,
-        };
+        const MOST: u64 = 1 << 62;
+        let frequency = if frequency > MOST { MOST } else { frequency };
         // Long division, a binary place at a time: a division of 128 bits would be a function of its own.
-        let mut multiplier = SECOND.wrapping_div(frequency);
-        let mut rest = SECOND.wrapping_rem(frequency);
+        let (mut multiplier, mut rest) = match (SECOND.checked_div(frequency), SECOND.checked_rem(frequency))
+        {
+            (Some(multiplier), Some(rest)) => (multiplier, rest),
+            // A counter that stands still.
+            _ => return Self { multiplier: 0, shift: 0 },
+        };
         let mut shift: u32 = 0;
         while shift < 63 && multiplier >> 63 == 0 {
             rest = rest.wrapping_mul(2);
@@ -143,6 +144,8 @@ impl Scale {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "a test may panic")]
+
     use super::*;
     use proptest::prelude::*;
 
@@ -213,7 +216,7 @@ mod tests {
 
     #[test]
     fn frequencies_that_make_no_sense_are_no_reason_to_divide_by_0() {
-        assert_eq!(Scale::new(0), Scale::new(1));
+        assert_eq!(Scale::new(0).nanoseconds(Ticks(u64::MAX)), 0);
         assert_eq!(Scale::new(1).nanoseconds(Ticks(3)), 3_000_000_000);
         assert_eq!(Scale::new(u64::MAX), Scale::new(1 << 62));
         assert_eq!(Scale::new(u64::MAX).nanoseconds(Ticks(1 << 62)), 1_000_000_000);

@@ -74,7 +74,7 @@ fn roots_are_aligned_and_vttbr_joins_the_vmid() {
         assert_eq!((stage2.pages(), pages.out()), (tables, tables));
         let (root, joined) = (stage2.root(), vttbr(stage2.root(), 0xabcd));
         assert_eq!((joined >> 48, joined << 16 >> 16), (0xabcd, root));
-        assert_eq!(root & (tables as u64 * PAGE_SIZE - 1 | 0xffff << 48), 0);
+        assert_eq!(root & ((tables as u64 * PAGE_SIZE - 1) | 0xffff << 48), 0);
         stage2.destroy(&mut pages, &mut |_| {});
         assert_eq!(pages.out(), 0);
     }

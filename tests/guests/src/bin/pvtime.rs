@@ -6,7 +6,7 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 use guests::psci::{NOT_SUPPORTED, hvc, smc};
 use guests::trap::{attempt, ec};
-use guests::{check, check_eq, fdt, mmio, mmu, println, smp};
+use guests::{check, check_eq, fdt, mmio, mmu, mrs, println, smp};
 
 guests::guest!("pvtime", main);
 
@@ -74,8 +74,10 @@ fn record(at: usize, when: &str) {
         check!(now >= last, "stolen time goes back from {last} to {now} with {when}");
         last = now;
     }
-    // No guest has been starved for an hour yet: a record that nobody keeps would say anything.
-    check!(last < 3_600_000_000_000, "{last} ns stolen with {when}");
+    // Nobody waited longer than there has been time.
+    let (ticks, frequency) = (mrs!("cntvct_el0") as u128, mrs!("cntfrq_el0") as u128);
+    let age = ticks * 1_000_000_000 / frequency;
+    check!(u128::from(last) <= age, "{last} ns stolen in {age} with {when}");
 }
 
 /// Stores of every size, and a jump: each an external abort, and nothing has changed.
