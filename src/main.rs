@@ -26,6 +26,7 @@ mod image {
     use mezzanine::board;
     use mezzanine::config::{self, HostFacts, Options, VmConfig};
     use mezzanine::console;
+    use mezzanine::cpus::{self, Common};
     use mezzanine::create::{Host, Maker, VgicHost};
     use mezzanine::fdt::{self, CpuStatus, Gic, Platform};
     use mezzanine::map::GicVersion;
@@ -235,11 +236,11 @@ mod image {
         log::info!("gic: {}", GicWords(&vgic));
         // 5. Memory: what is left of it.
         let mut memory = free_memory(tree, platform, &config::domain_modules(platform)?);
-        let cpus = smp::start(platform, &mut cpu, &mut memory);
+        let running = smp::start(platform, &mut cpu, &mut memory);
         log::info!("memory: {} MiB free for guests", memory.free() >> 20);
         // 6. The guests that we were given.
         let facts =
-            HostFacts { cpus: cpus.len() as u16, memory: config::for_guests(&memory), gic: vgic.version };
+            HostFacts { cpus: running.len() as u16, memory: config::for_guests(&memory), gic: vgic.version };
         let spare = add_spare(&mut memory)?;
         let machine_config = config::read(platform, &|range| module_bytes(platform, tree, range), &facts)?;
         machine_config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
@@ -249,14 +250,14 @@ mod image {
         config::set_aside(&machine_config.vms, &mut memory)?;
         let heap = grow_heap(&mut memory, &machine_config.vms)?;
         // 8. Each VM: memory, tables, devices, kernel.
-        let host = host(vgic, platform);
+        let host = host(vgic, platform, &cpus::common(&running));
         // SAFETY: what `free_memory` left is RAM that step 1 mapped, and nobody's but the maker's from here on.
         let mut maker = Maker::new(&mut cpu, unsafe { FreeRam::new(memory) }, heap, host);
         let mut made = Vec::new();
         for vm in &machine_config.vms {
             made.push(maker.make(vm)?);
         }
-        maker.report(arch::image().size() + smp::stack_bytes(cpus.len()));
+        maker.report(arch::image().size() + smp::stack_bytes(running.len()));
         // 9. The world that all CPUs share. It lives as long as the machine.
         let starts: Vec<_> = made.iter().map(|made| made.start).collect();
         let world = World::new(made.into_iter().map(|made| made.vm).collect(), 1);
@@ -293,14 +294,13 @@ mod image {
         }
     }
 
-    /// What the machine has for guests.
-    fn host(vgic: VgicHost, platform: &Platform<'_>) -> Host {
-        let (pa_bits, vmid16) = setup::address_sizes();
+    /// What the machine has for guests, whichever CPU they run on.
+    fn host(vgic: VgicHost, platform: &Platform<'_>, all: &Common) -> Host {
         Host {
-            vgic,
-            pa_bits,
-            vmid16,
-            ids: setup::id_registers(),
+            vgic: VgicHost { lists: all.lists, priority_bits: all.priority_bits, ..vgic },
+            pa_bits: all.pa_bits,
+            vmid16: all.vmid16,
+            ids: all.ids,
             midr: setup::midr(),
             hcr: setup::guest_hcr(),
             wall_clock: setup::wall_clock(platform),
