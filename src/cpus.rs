@@ -50,24 +50,24 @@ pub struct Common {
     pub priority_bits: u8,
 }
 
-/// What these CPUs have in common; `None` of no CPU.
-pub fn common(cpus: &[CpuFacts]) -> Option<Common> {
-    let (first, others) = cpus.split_first()?;
-    let mut all = Common {
-        ids: first.ids,
-        pa_bits: first.pa_bits,
-        vmid16: first.vmid16,
-        lists: first.lists,
-        priority_bits: first.priority_bits,
+/// What these CPUs have in common; of no CPU, nothing.
+pub fn common(cpus: &[CpuFacts]) -> Common {
+    let one = |cpu: &CpuFacts| Common {
+        ids: cpu.ids,
+        pa_bits: cpu.pa_bits,
+        vmid16: cpu.vmid16,
+        lists: cpu.lists,
+        priority_bits: cpu.priority_bits,
     };
-    for cpu in others {
-        all.ids = idregs::common(&all.ids, &cpu.ids);
-        all.pa_bits = all.pa_bits.min(cpu.pa_bits);
-        all.vmid16 &= cpu.vmid16;
-        all.lists = all.lists.min(cpu.lists);
-        all.priority_bits = all.priority_bits.min(cpu.priority_bits);
-    }
-    Some(all)
+    let both = |a: Common, b: Common| Common {
+        ids: idregs::common(&a.ids, &b.ids),
+        pa_bits: a.pa_bits.min(b.pa_bits),
+        vmid16: a.vmid16 && b.vmid16,
+        lists: a.lists.min(b.lists),
+        priority_bits: a.priority_bits.min(b.priority_bits),
+    };
+    let nothing = Common { ids: [0; 64], pa_bits: 0, vmid16: false, lists: 0, priority_bits: 0 };
+    cpus.iter().map(one).reduce(both).unwrap_or(nothing)
 }
 
 /// The CPUs that the one with affinity `boot` should start: those in order, in the order of the tree.
@@ -176,14 +176,14 @@ mod tests {
 
     #[test]
     fn the_least_of_all_counts() {
-        assert_eq!(common(&[]), None);
+        assert_eq!(common(&[]).pa_bits, 0);
         let mut little = facts(0x100);
         (little.pa_bits, little.vmid16, little.lists, little.priority_bits) = (40, false, 2, 4);
         for cpus in [[facts(0), little.clone(), facts(1)], [little.clone(), facts(0), facts(1)]] {
-            let all = common(&cpus).unwrap();
+            let all = common(&cpus);
             assert_eq!((all.pa_bits, all.vmid16, all.lists, all.priority_bits), (40, false, 2, 4));
         }
-        let alone = common(&[facts(0)]).unwrap();
+        let alone = common(&[facts(0)]);
         assert_eq!((alone.pa_bits, alone.vmid16, alone.lists, alone.priority_bits), (44, true, 4, 5));
     }
 
@@ -193,7 +193,7 @@ mod tests {
         let (mut a, mut b) = (facts(0), facts(1));
         a.ids[isar0] = 2 << 4 | 1 << 16; // AES with PMULL, CRC32
         b.ids[isar0] = 1 << 4 | 2 << 20; // AES, atomics
-        let all = common(&[a, b]).unwrap();
+        let all = common(&[a, b]);
         assert_eq!(all.ids[isar0], 1 << 4);
     }
 

@@ -27,7 +27,7 @@ mod image {
     use mezzanine::board;
     use mezzanine::config::{self, HostFacts, Options, VmConfig};
     use mezzanine::console;
-    use mezzanine::cpus::{self, CpuFacts};
+    use mezzanine::cpus::{self, Common, CpuFacts};
     use mezzanine::create::{Host, Maker, VgicHost};
     use mezzanine::fdt::{self, CpuStatus, Gic, Platform};
     use mezzanine::map::GicVersion;
@@ -238,11 +238,11 @@ mod image {
         log::info!("gic: {}", GicWords(&vgic));
         // 5. Memory: what is left of it.
         let mut memory = free_memory(tree, platform, &config::domain_modules(platform)?);
-        let cpus = smp::start(platform, &mut cpu, &mut memory);
+        let running = smp::start(platform, &mut cpu, &mut memory);
         log::info!("memory: {} MiB free for guests", memory.free() >> 20);
         // 6. The guests that we were given.
         let facts =
-            HostFacts { cpus: cpus.len() as u16, memory: config::for_guests(&memory), gic: vgic.version };
+            HostFacts { cpus: running.len() as u16, memory: config::for_guests(&memory), gic: vgic.version };
         let spare = add_spare(&mut memory)?;
         let machine_config = config::read(platform, &|range| module_bytes(platform, tree, range), &facts)?;
         machine_config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
@@ -252,9 +252,9 @@ mod image {
         config::set_aside(&machine_config.vms, &mut memory)?;
         let heap = grow_heap(&mut memory, &machine_config.vms)?;
         // 8. Each VM: memory, tables, devices, kernel.
-        let places = config::place(&machine_config.vms, cpus.len() as u16)?;
+        let places = config::place(&machine_config.vms, running.len() as u16)?;
         let dedicated = dedicated_cpus(&machine_config.vms, &places);
-        let host = host(vgic, platform, &cpus);
+        let host = host(vgic, platform, &cpus::common(&running), &running);
         let vmid_bits = if host.vmid16 { 16 } else { 8 };
         // SAFETY: what `free_memory` left is RAM that step 1 mapped, and nobody's but the maker's from here on.
         let mut maker = Maker::new(&mut cpu, unsafe { FreeRam::new(memory) }, heap, host);
@@ -262,19 +262,19 @@ mod image {
         for (vm, place) in machine_config.vms.iter().zip(&places) {
             made.push(maker.make(vm, place)?);
         }
-        maker.report(arch::image().size() + smp::stack_bytes(cpus.len()));
+        maker.report(arch::image().size() + smp::stack_bytes(running.len()));
         // 9. The world that all CPUs share. It lives as long as the machine.
         let starts: Vec<_> = made.iter().map(|made| made.start).collect();
         let vms: Vec<_> = made.into_iter().map(|made| made.vm).collect();
-        let vmids = vmid::Table::new(vmid_bits, vms.len(), cpus.len());
+        let vmids = vmid::Table::new(vmid_bits, vms.len(), running.len());
         let world: &'static World =
-            Box::leak(Box::new(World::new(vms, cpus.len(), setup::frequency(), vmids)));
+            Box::leak(Box::new(World::new(vms, running.len(), setup::frequency(), vmids)));
         for (vm, start) in world.vms().iter().zip(starts) {
             world.start(vm, start.entry, start.x0, setup::now());
             log::info!("vm {}: running", vm.name);
         }
         // 10. Guests, on every CPU, until the last has stopped.
-        if let Some(free) = (0..cpus.len() as u16).find(|cpu| dedicated >> cpu & 1 == 0) {
+        if let Some(free) = (0..running.len() as u16).find(|cpu| dedicated >> cpu & 1 == 0) {
             cpu.route_console(CpuId(free));
         }
         GUESTS_RUN.store(true, Ordering::Relaxed);
@@ -322,18 +322,13 @@ mod image {
         dedicated.flat_map(|(_, place)| place).fold(0, |all, cpu| all | cpu)
     }
 
-    /// What the machine has for guests, wherever they run.
-    fn host(vgic: VgicHost, platform: &Platform<'_>, cpus: &[CpuFacts]) -> Host {
-        let common = cpus::common(cpus);
-        let (pa_bits, vmid16) =
-            common.as_ref().map_or_else(setup::address_sizes, |all| (all.pa_bits, all.vmid16));
-        let lists = common.as_ref().map_or(vgic.lists, |all| all.lists);
-        let priority_bits = common.as_ref().map_or(vgic.priority_bits, |all| all.priority_bits);
+    /// What the machine has for guests, whichever CPU they run on.
+    fn host(vgic: VgicHost, platform: &Platform<'_>, all: &Common, cpus: &[CpuFacts]) -> Host {
         Host {
-            vgic: VgicHost { lists, priority_bits, ..vgic },
-            pa_bits,
-            vmid16,
-            ids: common.map_or_else(setup::id_registers, |all| all.ids),
+            vgic: VgicHost { lists: all.lists, priority_bits: all.priority_bits, ..vgic },
+            pa_bits: all.pa_bits,
+            vmid16: all.vmid16,
+            ids: all.ids,
             midrs: cpus.iter().map(|cpu| cpu.midr).collect(),
             hcr: setup::guest_hcr(),
             wall_clock: setup::wall_clock(platform),

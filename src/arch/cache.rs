@@ -51,8 +51,10 @@ pub(super) unsafe fn zero(range: HostRange) {
     op!("dsb ish");
 }
 
-/// Drops lines over memory that was written with the caches off; with them off still, so that nothing of it
-/// is dirty. Clean and invalidate, as a loader may have left its own lines next to ours.
+/// Brings memory and caches together: what was written by a CPU with its caches on is there for one with them off, and
+/// what was written with them off is not shadowed by lines from before (none of them dirty). Clean and invalidate in
+/// both cases: a loader may have left its own lines next to ours, and DC CVAC alone is not enough on every A53 (errata
+/// 819472, 824069 and 827319).
 pub(super) fn invalidate(range: HostRange) {
     clean_invalidate(range, line());
     op!("dsb sy");

@@ -41,10 +41,15 @@ pub(super) fn expect_others() {
     OTHERS.store(true, Ordering::Relaxed);
 }
 
+/// Whether there may be other CPUs.
+pub(super) fn others_run() -> bool {
+    OTHERS.load(Ordering::Relaxed)
+}
+
 /// Takes the right to write a report: the first CPU that goes wrong has it, another one stays where it is.
 fn claim() {
     // While there is no other CPU the caches may be off, where nothing but plain loads and stores works.
-    let others = OTHERS.load(Ordering::Relaxed);
+    let others = others_run();
     let me = if others { sys::read!("TPIDR_EL2") } else { 1 };
     let before = if others {
         REPORTER.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire).unwrap_or_else(|taken| taken)
@@ -72,7 +77,7 @@ pub(super) fn give_way() {
 
 #[cold]
 fn give_way_now() {
-    if OTHERS.load(Ordering::Relaxed) && REPORTER.load(Ordering::Relaxed) != sys::read!("TPIDR_EL2") {
+    if others_run() && REPORTER.load(Ordering::Relaxed) != sys::read!("TPIDR_EL2") {
         park();
     }
 }
@@ -130,7 +135,7 @@ impl fmt::Display for Place {
 fn backtrace(mut fp: u64) {
     use crate::addr::HostPhysAddr;
     let image = super::image();
-    let [stack, fault] = if OTHERS.load(Ordering::Relaxed) { super::smp::own_stacks() } else { [image; 2] };
+    let [stack, fault] = if others_run() { super::smp::own_stacks() } else { [image; 2] };
     let inside = |at: u64| [image, stack, fault].iter().any(|range| range.contains(HostPhysAddr::at(at)));
     for _ in 0..32 {
         if fp & 7 != 0 || !inside(fp) || !inside(fp.wrapping_add(15)) {

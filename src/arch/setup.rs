@@ -10,6 +10,7 @@ use crate::create::VgicHost;
 use crate::fdt::{self, Gic, Platform};
 use crate::problem;
 use crate::problem::Problem;
+use crate::sync::Mutex;
 use crate::trng::Entropy;
 use crate::vcpu::CpuId;
 use core::fmt;
@@ -29,9 +30,13 @@ impl fmt::Display for Stamp {
     }
 }
 
+/// Keeps the lines of several CPUs apart.
+static LINE: Mutex<()> = Mutex::new(());
+
 /// Writes to the console and waits until it is out: for boot, when nobody else wants the CPU.
 pub fn print(text: &str) {
-    fault::give_way();
+    // Alone, and perhaps without caches, a CPU takes no lock.
+    let _line = fault::others_run().then(|| LINE.lock());
     uart::put_all(text.as_bytes());
 }
 

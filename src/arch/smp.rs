@@ -120,7 +120,7 @@ pub fn start(platform: &Platform<'_>, boot: &mut Cpu, memory: &mut Memory) -> Ve
         match place.map(|n| reports.swap_remove(n).found) {
             None => log::warn!(
                 "{}",
-                problem!("E0138", ("/cpus/cpu@{affinity:x}"); ("did not come up within {} s; it stays off", cpus::PATIENCE);
+                problem!("E0138", ("/cpus/cpu@{affinity:x}"); ("was started and did not come up; it stays off");
                     ("If it is broken, say so: status = \"fail\""))
             ),
             Some(Err(problem)) => log::warn!("{problem}"),

@@ -46,7 +46,7 @@ fn kernel(at: u64, file: &PathBuf) -> Result<String, Failed> {
 }
 
 /// Passes `input` through `dtc`.
-fn dtc(from: &str, to: &str, input: &[u8]) -> Result<Vec<u8>, Failed> {
+pub(crate) fn dtc(from: &str, to: &str, input: &[u8]) -> Result<Vec<u8>, Failed> {
     let mut child = Command::new("dtc")
         .args(["-q", "-I", from, "-O", to])
         .stdin(Stdio::piped())

@@ -12,6 +12,7 @@
 #[path = "../common/backends.rs"]
 mod backends;
 mod bundle;
+mod cpus;
 mod damage;
 mod dom0less;
 mod formats;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let mut trials = guest::trials();
     trials.extend(gic::trials());
     trials.extend(image::trials());
+    trials.extend(cpus::trials());
     trials.extend(damage::trials());
     trials.extend(dom0less::trials());
     trials.extend(formats::trials());

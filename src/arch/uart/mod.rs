@@ -42,6 +42,7 @@ fn port() -> Option<pl011::Port> {
 pub(super) fn put_all(bytes: &[u8]) {
     if let Some(port) = port() {
         for &byte in bytes {
+            super::fault::give_way();
             while !port.put(byte) {
                 core::hint::spin_loop();
             }
