@@ -13,17 +13,18 @@ use crate::machine::{Machine, Ticks};
 use crate::map::{self, GicVersion};
 use crate::problem;
 use crate::problem::Problem;
+use crate::pvtime::StolenTime;
 use crate::ram::{FreeRam, GuestRam};
+use crate::sched::{Account, Share};
 use crate::stage2::{Geometry, Rights, Stage2};
 use crate::sync::Mutex;
-use crate::vcpu::{Vcpu, VcpuId, VmId};
+use crate::vcpu::{HCR_TWI, Vcpu, VcpuId, VmId};
 use crate::vdev::pl011::Pl011;
 use crate::vdev::pl031::Pl031;
 use crate::vdev::vgic::{Vgic, VgicConfig};
 use crate::vdev::virtio::EmptySlots;
 use crate::vdev::{Bus, Region};
 use crate::vm::{Parts, Vm};
-use crate::vmid::{Assigned, Vmids};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -58,8 +59,8 @@ pub struct Host {
     pub vmid16: bool,
     /// ID registers that all CPUs have in common.
     pub ids: [u64; 64],
-    /// MIDR_EL1.
-    pub midr: u64,
+    /// MIDR_EL1 of each CPU.
+    pub midrs: Vec<u64>,
     /// What every vCPU's HCR_EL2 starts with.
     pub hcr: u64,
     /// Seconds since 1970 at `boot`.
@@ -119,9 +120,6 @@ pub struct Maker<'a, M> {
     free: FreeRam,
     /// Bytes of heap that were set aside for the VMs.
     heap: u64,
-    vmids: Vmids,
-    /// What the VMs made so far have.
-    assigned: Vec<Assigned>,
     host: Host,
     made: u16,
 }
@@ -129,15 +127,14 @@ pub struct Maker<'a, M> {
 impl<'a, M: Machine> Maker<'a, M> {
     /// A maker with all of `free` to give; `heap` bytes were set aside for the VMs before.
     pub fn new(machine: &'a mut M, free: FreeRam, heap: u64, host: Host) -> Self {
-        let vmids = Vmids::new(if host.vmid16 { 16 } else { 8 });
-        Self { machine, free, heap, vmids, assigned: Vec::new(), host, made: 0 }
+        Self { machine, free, heap, host, made: 0 }
     }
 
-    /// Makes one VM.
+    /// Makes one VM, each of whose vCPUs may run on the CPUs of its set in `places`.
     ///
     /// # Errors
-    /// E0320 to E0325, E0433, and what [`Layout::plan`] and [`load`] find wrong with its images.
-    pub fn make(&mut self, config: &VmConfig<'_>) -> Result<Made, Problem> {
+    /// E0320 to E0324, E0433, and what [`Layout::plan`] and [`load`] find wrong with its images.
+    pub fn make(&mut self, config: &VmConfig<'_>, places: &[u64]) -> Result<Made, Problem> {
         let id = VmId(self.made);
         let begun = self.machine.now();
         let gic = config.gic.unwrap_or(self.host.vgic.version);
@@ -151,6 +148,7 @@ impl<'a, M: Machine> Maker<'a, M> {
         }
         let mut stage2 = self.translation(config, &ram, interface)?;
         let rom = self.rom(config, &mut stage2)?;
+        let stolen = self.stolen_time(config, &mut stage2)?;
         let mpidrs: Vec<u64> = (0..config.vcpus).map(|n| map::mpidr(n, gic)).collect();
         let seed = self.seed();
         let tree = write(&GuestMachine {
@@ -173,8 +171,7 @@ impl<'a, M: Machine> Maker<'a, M> {
                 pieces.for_each(|piece| self.machine.publish(piece));
             }
         }
-        let vcpus =
-            mpidrs.iter().enumerate().map(|(n, mpidr)| self.vcpu(id, n as u16, *mpidr, &stage2)).collect();
+        let vcpus = self.vcpus(id, config, &mpidrs, places, &stage2)?;
         let emulated = interface == Interface::Emulated;
         let vgic = Vgic::new(VgicConfig {
             version: gic,
@@ -196,7 +193,7 @@ impl<'a, M: Machine> Maker<'a, M> {
             ram.range().size() >> 20,
             ram.range(),
             config.kernel.map_or(0, <[u8]>::len),
-            stage2.pages() * 4,
+            (stage2.pages() + SHARED_PAGES) * 4,
             (self.machine.now().0 - begun.0) * 1_000_000 / self.machine.frequency()
         );
         if !config.static_memory.is_empty() {
@@ -206,16 +203,16 @@ impl<'a, M: Machine> Maker<'a, M> {
         let start = Start { entry: layout.entry.raw(), x0: layout.tree.start().raw() };
         let name = config.name.clone();
         Ok(Made {
-            vm: Arc::new(Vm::new(Parts { id, name, ram, rom, stage2, bus, uart, vgic, ids, vcpus })),
+            vm: Arc::new(Vm::new(Parts { id, name, ram, rom, stage2, stolen, bus, uart, vgic, ids, vcpus })),
             start,
         })
     }
 
     /// Says where the machine's memory went.
-    pub fn report(&self, image: HostRange) {
+    pub fn report(&self, own: u64) {
         log::info!(
             "memory: EL2 uses {} KiB and {} KiB a VM; {} MiB free",
-            image.size() >> 10,
+            own >> 10,
             ((self.free.table_bytes() + self.heap) / u64::from(self.made.max(1))) >> 10,
             self.free.memory().free() >> 20
         );
@@ -242,20 +239,14 @@ impl<'a, M: Machine> Maker<'a, M> {
         ram: &GuestRam,
         interface: Interface,
     ) -> Result<Stage2, Problem> {
-        let no_memory = || problem!("E0321", ("{}", config.place); ("no memory left for its translation tables"); ("Give the machine more RAM, or the VM less"));
+        let no_memory = || no_tables(config);
         let geometry = Geometry {
             ipa_bits: IPA_BITS.min(self.host.pa_bits),
             pa_bits: self.host.pa_bits,
             vmid16: self.host.vmid16,
         };
-        // Every VM keeps its VMID for good so far, so a generation never ends: with all in use, that is it.
-        let Some((assigned, _)) = self.vmids.assign(Assigned::NONE, &self.assigned) else {
-            return Err(problem!("E0325", ("{}", config.place); ("no VMID is left"); ("Fewer VMs")));
-        };
-        self.assigned.push(assigned);
-        let vmid = assigned.vmid;
         let mut pages = self.free.tables();
-        let mut stage2 = Stage2::new(geometry, vmid, &mut pages).ok_or_else(no_memory)?;
+        let mut stage2 = Stage2::new(geometry, &mut pages).ok_or_else(no_memory)?;
         for (at, chunk) in ram.chunks() {
             let flush = stage2.map(at, chunk, Rights::Ram, &mut pages).map_err(|_| no_memory())?;
             self.machine.flush(flush);
@@ -268,20 +259,59 @@ impl<'a, M: Machine> Maker<'a, M> {
                 stage2.map(map::GICC.start(), page, Rights::Device, &mut pages).map_err(|_| no_memory())?;
             self.machine.flush(flush);
         }
-        // An earlier owner of this VMID may have left translations behind; so may the firmware.
-        self.machine.flush(crate::stage2::Flush::Vm { vttbr: stage2.vttbr() });
         Ok(stage2)
     }
 
-    fn vcpu(&self, vm: VmId, n: u16, mpidr: u64, stage2: &Stage2) -> Vcpu {
-        let mut vcpu = Vcpu::new(vm, VcpuId(n));
-        vcpu.mpidr = mpidr;
-        vcpu.midr = self.host.midr;
-        vcpu.hcr = self.host.hcr;
-        vcpu.vttbr = stage2.vttbr();
-        vcpu.vtcr = stage2.vtcr();
-        vcpu.cntvoff = 0;
-        vcpu
+    /// The page of the VM's stolen time: its own, and mapped so that it can read it and do nothing else.
+    fn stolen_time(&mut self, config: &VmConfig<'_>, stage2: &mut Stage2) -> Result<StolenTime, Problem> {
+        let page = self.free.shared_page().ok_or_else(|| no_tables(config))?;
+        let stolen = StolenTime::new(page, self.machine.frequency());
+        self.machine.publish(stolen.host_page());
+        let mut pages = self.free.tables();
+        let flush = stage2
+            .map(map::PV_TIME.start(), stolen.host_page(), Rights::ReadOnly, &mut pages)
+            .map_err(|_| no_tables(config))?;
+        self.machine.flush(flush);
+        Ok(stolen)
+    }
+
+    /// The VM's vCPUs, all off.
+    fn vcpus(
+        &self,
+        vm: VmId,
+        config: &VmConfig<'_>,
+        mpidrs: &[u64],
+        places: &[u64],
+        stage2: &Stage2,
+    ) -> Result<Vec<Vcpu>, Problem> {
+        let (midr, kin) = self.kin(config, places)?;
+        let share = Share { weight: config.weight.unwrap_or(Share::default().weight), cap: config.cap };
+        let vcpu = |((n, mpidr), place): ((u16, &u64), &u64)| {
+            let mut vcpu = Vcpu::new(vm, VcpuId(n));
+            vcpu.mpidr = *mpidr;
+            vcpu.midr = midr;
+            vcpu.hcr = if config.dedicated { self.host.hcr & !HCR_TWI } else { self.host.hcr };
+            vcpu.vtcr = stage2.vtcr();
+            vcpu.account = Account::new(share);
+            vcpu.affinity = place & kin;
+            vcpu.dedicated = config.dedicated;
+            vcpu
+        };
+        Ok((0..config.vcpus).zip(mpidrs).zip(places).map(vcpu).collect())
+    }
+
+    /// The kind of CPU that a VM's vCPUs run on, and the CPUs of that kind: kernels choose workarounds by MIDR_EL1,
+    /// once. Who did not choose has the kind of the first that it may run on.
+    fn kin(&self, config: &VmConfig<'_>, places: &[u64]) -> Result<(u64, u64), Problem> {
+        let cpus = places.iter().fold(0, |all, place| all | place);
+        let midr = |cpu: u32| self.host.midrs.get(cpu as usize).copied().unwrap_or(0);
+        let kind = midr(cpus.trailing_zeros());
+        let kin = (0..64).filter(|cpu| midr(*cpu) == kind).fold(0u64, |set, cpu| set | 1 << cpu);
+        match places.iter().position(|place| place & kin == 0) {
+            Some(n) => Err(problem!("E0349", ("{} affinity", config.place);
+                ("vCPU {n} has no CPU of the kind that others have, MIDR {kind:#x}"); ("Choose CPUs of one kind for all its vCPUs"))),
+            None => Ok((kind, kin)),
+        }
     }
 
     /// Random numbers for the guest's tree, where the machine has them.
@@ -310,6 +340,13 @@ impl<'a, M: Machine> Maker<'a, M> {
         })?;
         Ok((bus, uart))
     }
+}
+
+/// Pages of a VM beside its RAM and its tables: that of its stolen time.
+const SHARED_PAGES: usize = 1;
+
+fn no_tables(config: &VmConfig<'_>) -> Problem {
+    problem!("E0321", ("{}", config.place); ("no memory left for its translation tables"); ("Give the machine more RAM, or the VM less"))
 }
 
 /// Bits of a guest-physical address, where the CPU has as many: a root of two tables at level 1.

@@ -32,6 +32,7 @@ pub mod exit; //     why a guest stopped: Exit, and its decode
 pub mod memory; //   which host memory is free, by ranges
 pub mod stage2; //   Stage 2 tables; what must be flushed after a change
 pub mod vcpu; //     a virtual CPU
+pub mod slot; //     its fixed place: where it is, and what others want of it
 pub mod machine; //  the seam: trait Machine
 
 // What guests call, read, touch and suffer.
@@ -46,11 +47,13 @@ pub mod vdev; //     devices as guests see them
 // What the machine is, and how guests arrive.
 pub mod fdt; //      reads the machine's tree, writes a guest's
 pub mod board; //    what a device tree cannot say
+pub mod cpus; //     its CPUs: how each is started, what they have in common
 pub mod config; //   VMs as somebody wants them, and the checks
 pub mod guest; //    image formats, and where images go
 
 // VMs, and the loop that runs them.
 pub mod ram; //      checked copies into and out of guest RAM
+pub mod pvtime; //   stolen time, where guests read it
 pub mod vm; //       a VM and what it owns
 pub mod vmid; //     VMIDs, with generations
 pub mod create; //   makes a VM of its configuration

@@ -17,6 +17,8 @@ pub struct Ticks(pub u64);
 pub struct IntId(pub u32);
 
 impl IntId {
+    /// What CPUs kick each other with: SGI 0.
+    pub const KICK: Self = Self::sgi(0);
     /// Software generated interrupt `n`, 0 to 15.
     pub const fn sgi(n: u32) -> Self {
         Self(n)
@@ -52,8 +54,8 @@ pub trait Machine {
     /// the vCPU that was resident before.
     fn enter(&mut self, vcpu: &mut Vcpu) -> Exit;
 
-    /// Writes everything of `vcpu` that is resident on this CPU back and forgets it: EL1 registers, timer,
-    /// list registers; FP stays until somebody else uses it. Does nothing if nothing is.
+    /// Writes everything of `vcpu` that is resident on this CPU back and forgets it: EL1 and FP registers, timer,
+    /// list registers. Does nothing if nothing is.
     fn put(&mut self, vcpu: &mut Vcpu);
 
     /// Reads the used list registers, VMCR and EOIcount back into `vcpu.lists`, if they are loaded.
@@ -91,7 +93,7 @@ pub trait Machine {
     /// its [`release`](crate::vcpu::Lists::release) are let go before, or they could not end the wait.
     fn idle(&mut self, waiting: Option<&mut Vcpu>);
 
-    /// Has another CPU look at its mailbox.
+    /// Interrupts another CPU by [`IntId::KICK`]. What was written before is seen by whoever takes it.
     fn kick(&mut self, cpu: CpuId);
 
     /// Makes a change of Stage 2 tables visible to all CPUs.

@@ -15,6 +15,7 @@ mod image {
 
     extern crate alloc;
 
+    use alloc::boxed::Box;
     use alloc::vec::Vec;
     use buddy_system_allocator::Heap;
     use core::alloc::{GlobalAlloc, Layout};
@@ -22,10 +23,11 @@ mod image {
     use core::fmt;
     use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use mezzanine::addr::{Address, BLOCK_2M, HostPhysAddr, HostRange, PAGE_SIZE};
-    use mezzanine::arch::{self, setup};
+    use mezzanine::arch::{self, setup, smp};
     use mezzanine::board;
     use mezzanine::config::{self, HostFacts, Options, VmConfig};
     use mezzanine::console;
+    use mezzanine::cpus::{self, CpuFacts};
     use mezzanine::create::{Host, Maker, VgicHost};
     use mezzanine::fdt::{self, CpuStatus, Gic, Platform};
     use mezzanine::map::GicVersion;
@@ -33,9 +35,10 @@ mod image {
     use mezzanine::problem;
     use mezzanine::problem::Problem;
     use mezzanine::ram::FreeRam;
-    use mezzanine::run::{Counts, CpuLoop, World};
+    use mezzanine::run::{CpuLoop, World};
     use mezzanine::sync::Mutex;
     use mezzanine::vcpu::CpuId;
+    use mezzanine::vmid;
 
     /// Bytes of heap before any VM; each VM adds [`HEAP_PER_VM`].
     const HEAP_FIRST: usize = 512 << 10;
@@ -235,10 +238,11 @@ mod image {
         log::info!("gic: {}", GicWords(&vgic));
         // 5. Memory: what is left of it.
         let mut memory = free_memory(tree, platform, &config::domain_modules(platform)?);
+        let cpus = smp::start(platform, &mut cpu, &mut memory);
         log::info!("memory: {} MiB free for guests", memory.free() >> 20);
         // 6. The guests that we were given.
-        let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1) as u16;
-        let facts = HostFacts { cpus, memory: config::for_guests(&memory), gic: vgic.version };
+        let facts =
+            HostFacts { cpus: cpus.len() as u16, memory: config::for_guests(&memory), gic: vgic.version };
         let spare = add_spare(&mut memory)?;
         let machine_config = config::read(platform, &|range| module_bytes(platform, tree, range), &facts)?;
         machine_config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
@@ -248,31 +252,51 @@ mod image {
         config::set_aside(&machine_config.vms, &mut memory)?;
         let heap = grow_heap(&mut memory, &machine_config.vms)?;
         // 8. Each VM: memory, tables, devices, kernel.
-        let host = host(vgic, platform);
+        let places = config::place(&machine_config.vms, cpus.len() as u16)?;
+        let dedicated = dedicated_cpus(&machine_config.vms, &places);
+        let host = host(vgic, platform, &cpus);
+        let vmid_bits = if host.vmid16 { 16 } else { 8 };
         // SAFETY: what `free_memory` left is RAM that step 1 mapped, and nobody's but the maker's from here on.
         let mut maker = Maker::new(&mut cpu, unsafe { FreeRam::new(memory) }, heap, host);
         let mut made = Vec::new();
-        for vm in &machine_config.vms {
-            made.push(maker.make(vm)?);
+        for (vm, place) in machine_config.vms.iter().zip(&places) {
+            made.push(maker.make(vm, place)?);
         }
-        maker.report(arch::image());
+        maker.report(arch::image().size() + smp::stack_bytes(cpus.len()));
         // 9. The world that all CPUs share. It lives as long as the machine.
         let starts: Vec<_> = made.iter().map(|made| made.start).collect();
-        let world = World::new(made.into_iter().map(|made| made.vm).collect(), 1);
+        let vms: Vec<_> = made.into_iter().map(|made| made.vm).collect();
+        let vmids = vmid::Table::new(vmid_bits, vms.len(), cpus.len());
+        let world: &'static World =
+            Box::leak(Box::new(World::new(vms, cpus.len(), setup::frequency(), vmids)));
         for (vm, start) in world.vms().iter().zip(starts) {
-            world.start(vm, start.entry, start.x0, CpuId(0));
+            world.start(vm, start.entry, start.x0, setup::now());
             log::info!("vm {}: running", vm.name);
         }
-        // 10. Guests, until the last has stopped.
+        // 10. Guests, on every CPU, until the last has stopped.
+        if let Some(free) = (0..cpus.len() as u16).find(|cpu| dedicated >> cpu & 1 == 0) {
+            cpu.route_console(CpuId(free));
+        }
         GUESTS_RUN.store(true, Ordering::Relaxed);
-        let mut cpu_loop = CpuLoop::new(cpu, &world, CpuId(0));
-        if options.trace_exits {
+        let trace = options.trace_exits;
+        smp::release(&cpu, Box::leak(Box::new(move |cpu| drop(run_guests(cpu, world, trace)))));
+        let cpu = run_guests(cpu, world, trace);
+        GUESTS_RUN.store(false, Ordering::Relaxed);
+        finish(cpu, world)
+    }
+
+    /// One CPU's loop, from its first guest to the last.
+    fn run_guests(cpu: arch::Cpu, world: &'static World, trace: bool) -> arch::Cpu {
+        let (id, first) = (cpu.id(), cpu.id() == CpuId(0));
+        let mut cpu_loop = CpuLoop::new(cpu, world, id);
+        if trace {
             cpu_loop.count_exits();
         }
+        if first {
+            cpu_loop.watch_all();
+        }
         cpu_loop.run();
-        GUESTS_RUN.store(false, Ordering::Relaxed);
-        let counts = cpu_loop.take_counts();
-        finish(cpu_loop.into_machine(), &world, counts)
+        cpu_loop.into_machine()
     }
 
     /// What there is for guests' interrupt controllers, in words.
@@ -292,15 +316,25 @@ mod image {
         }
     }
 
-    /// What the machine has for guests.
-    fn host(vgic: VgicHost, platform: &Platform<'_>) -> Host {
-        let (pa_bits, vmid16) = setup::address_sizes();
+    /// The CPUs that are each one vCPU's alone.
+    fn dedicated_cpus(vms: &[VmConfig<'_>], places: &[Vec<u64>]) -> u64 {
+        let dedicated = vms.iter().zip(places).filter(|(vm, _)| vm.dedicated);
+        dedicated.flat_map(|(_, place)| place).fold(0, |all, cpu| all | cpu)
+    }
+
+    /// What the machine has for guests, wherever they run.
+    fn host(vgic: VgicHost, platform: &Platform<'_>, cpus: &[CpuFacts]) -> Host {
+        let common = cpus::common(cpus);
+        let (pa_bits, vmid16) =
+            common.as_ref().map_or_else(setup::address_sizes, |all| (all.pa_bits, all.vmid16));
+        let lists = common.as_ref().map_or(vgic.lists, |all| all.lists);
+        let priority_bits = common.as_ref().map_or(vgic.priority_bits, |all| all.priority_bits);
         Host {
-            vgic,
+            vgic: VgicHost { lists, priority_bits, ..vgic },
             pa_bits,
             vmid16,
-            ids: setup::id_registers(),
-            midr: setup::midr(),
+            ids: common.map_or_else(setup::id_registers, |all| all.ids),
+            midrs: cpus.iter().map(|cpu| cpu.midr).collect(),
             hcr: setup::guest_hcr(),
             wall_clock: setup::wall_clock(platform),
             boot: setup::now(),
@@ -427,9 +461,14 @@ mod image {
     }
 
     /// Everything has stopped: what is left goes out, then the machine off.
-    fn finish(mut cpu: arch::Cpu, world: &World, counts: Option<Counts>) -> ! {
+    fn finish(mut cpu: arch::Cpu, world: &World) -> ! {
+        // The others have nothing to do but to notice. One that does not is not waited for.
+        let patience = setup::now().0 + setup::frequency();
+        while world.others_run() && setup::now().0 < patience {
+            arch::relax();
+        }
         console::flush(&mut cpu, world.vms());
-        if let Some(counts) = counts {
+        if let Some(counts) = world.take_counts() {
             counts.report(world.vms());
         }
         match world.failed() {

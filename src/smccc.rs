@@ -1,12 +1,13 @@
 //! The SMC calling convention: which service a guest's HVC or SMC is for.
 //!
-//! Guests get SMCCC 1.1: PSCI, TRNG, and the architecture's and the hypervisor's own questions, all by
+//! Guests get SMCCC 1.1: PSCI, TRNG, PV_TIME, and the architecture's and the hypervisor's own questions, all by
 //! `HVC #0` and `SMC #0` alike. Nothing that a guest calls is UNDEFINED: what does not exist, an immediate
 //! other than zero included, is answered NOT_SUPPORTED. Registers that hold no result are left as they were,
 //! which SMCCC 1.1 asks for from x4 on. Source: DEN0028 (SMCCC) 1.4.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::psci;
+use crate::pvtime;
 use crate::regs::GuestRegs;
 use crate::trng;
 
@@ -35,6 +36,8 @@ pub enum Call {
     Power(psci::Request),
     /// What the random number generator says, if there is one.
     Random(trng::Decoded),
+    /// Where the record of the caller's stolen time lies, for x0.
+    StolenTime,
 }
 
 /// Decodes the call in x0 to x3, made with this immediate.
@@ -69,6 +72,8 @@ fn fast_call(regs: &GuestRegs, immediate: u16) -> Call {
         0x8000_0001 => Call::Value(arch_features(regs.x(1) as u32)),
         0x8600_0000 => Call::Values(FEATURES),
         0x8600_ff01 => Call::Values(UID),
+        pvtime::FEATURES => Call::Value(pvtime::features(regs.x(1) as u32)),
+        pvtime::STOLEN_TIME => Call::StolenTime,
         _ if id & !WIDE & 0xffff_0000 == 0x8400_0000 => standard(regs, id as u16, id & WIDE != 0),
         _ => Call::Value(NOT_SUPPORTED),
     }
@@ -97,7 +102,8 @@ fn standard(regs: &GuestRegs, number: u16, wide: bool) -> Call {
 /// CSV3 and SSBS, which are the CPU's, and by MIDR_EL1, and reports what is left as vulnerable.
 fn arch_features(function: u32) -> u64 {
     match function {
-        0x8000_0000 | 0x8000_0001 => 0,
+        // Whether there is PV_TIME is asked here first, and then there what of it (DEN0057 3).
+        0x8000_0000 | 0x8000_0001 | pvtime::FEATURES => 0,
         _ => NOT_SUPPORTED,
     }
 }
@@ -132,7 +138,7 @@ mod tests {
     }
 
     /// Function identifiers that are not answered NOT_SUPPORTED.
-    const KNOWN: [u32; 25] = [
+    const KNOWN: [u32; 27] = [
         0x8000_0000,
         0x8000_0001,
         0x8400_0000,
@@ -156,9 +162,11 @@ mod tests {
         0xc400_000e,
         0xc400_0012,
         0xc400_0053,
+        0xc500_0021,
         // These for some arguments alone.
         0x8400_000a,
         0x8400_0051,
+        0xc500_0020,
     ];
 
     fn is_known(id: u32) -> bool {
@@ -175,11 +183,11 @@ mod tests {
         let mut regs = GuestRegs::default();
         // All numbers of the services that exist, of both widths and as yielding calls; some of all others.
         for top in 0..=0xff_u32 {
-            let whole = matches!(top, 0x04 | 0x80 | 0x84 | 0x86 | 0xc0 | 0xc4 | 0xc6);
+            let whole = matches!(top, 0x04 | 0x80 | 0x84..=0x86 | 0xc0 | 0xc4..=0xc6);
             for number in (0..=0xffff).filter(|n| whole || n & 0xff00 == 0 || n & 0xff00 == 0xff00) {
                 let id = top << 24 | number;
                 // What the questions about features ask for.
-                let about = [0, 0x8000_0000, 0x8400_0000, 0x8400_0050];
+                let about = [0, 0x8000_0000, 0x8400_0000, 0x8400_0050, 0xc500_0021];
                 regs.set_x(0, id.into());
                 let any = about.iter().any(|x1| {
                     regs.set_x(1, *x1);
@@ -243,9 +251,30 @@ mod tests {
             (0x8000_8000, NOT_SUPPORTED),
             (0x8000_7fff, NOT_SUPPORTED),
             (0x8000_3fff, NOT_SUPPORTED),
-            (0xc500_0020, NOT_SUPPORTED),
+            (0xc500_0020, 0),
+            (0xc500_0021, NOT_SUPPORTED),
+            (0x8500_0020, NOT_SUPPORTED),
         ] {
             assert_eq!(call(&[0x8000_0001, function]), Call::Value(expected), "{function:#x}");
+        }
+    }
+
+    #[test]
+    fn stolen_time() {
+        for (x, expected) in [
+            ([0xc500_0020, 0xc500_0020], Call::Value(0)),
+            ([0xc500_0020, 0xc500_0021], Call::Value(0)),
+            // A function identifier has 32 bits.
+            ([0xc500_0020, 0xffff_ffff_c500_0021], Call::Value(0)),
+            ([0xc500_0020, 0x8000_0000], Call::Value(NOT_SUPPORTED)),
+            ([0xc500_0020, 0xc500_0022], Call::Value(NOT_SUPPORTED)),
+            ([0xc500_0021, 0], Call::StolenTime),
+            ([0xc500_0022, 0], Call::Value(NOT_SUPPORTED)),
+            // There is no form of 32 bits.
+            ([0x8500_0020, 0xc500_0021], Call::Value(NOT_SUPPORTED)),
+            ([0x8500_0021, 0], Call::Value(NOT_SUPPORTED)),
+        ] {
+            assert_eq!(call(&x), expected, "{x:x?}");
         }
     }
 
@@ -278,7 +307,7 @@ mod tests {
         #[test]
         fn any_registers_are_answered(x in prop::array::uniform4(any::<u64>()), id in any::<u32>(), immediate: u16) {
             let mut x = x;
-            for id in [u64::from(id), u64::from(id & 0xc7ff_00ff), x[0]] {
+            for id in [u64::from(id), u64::from(id & 0xc7ff_00ff), 0xc500_0020 | x[1] & 1, x[0]] {
                 x[0] = id;
                 let known = is_known(id as u32) && immediate == 0;
                 let result = decode(&regs(&x), immediate);

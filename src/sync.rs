@@ -22,3 +22,35 @@ impl spin::RelaxStrategy for Relax {
 pub type Mutex<T> = spin::mutex::SpinMutex<T, Relax>;
 /// What [`Mutex::lock`] gives.
 pub type MutexGuard<'a, T> = spin::mutex::SpinMutexGuard<'a, T, Relax>;
+
+/// What [`slot`](crate::slot) is made of: these types, or those by which loom tries every order of events.
+///
+/// Only that protocol is checked so; everything else has the types above and core's.
+#[cfg(not(all(test, loom)))]
+pub mod modelled {
+    pub use super::Mutex;
+    pub use core::sync::atomic::{AtomicBool, AtomicU32};
+}
+
+/// What [`slot`](crate::slot) is made of, as loom has it; works only inside `loom::model`.
+#[cfg(all(test, loom))]
+pub mod modelled {
+    use loom::sync::MutexGuard;
+    pub use loom::sync::atomic::{AtomicBool, AtomicU32};
+
+    /// loom's, with the face of [`super::Mutex`].
+    #[derive(Debug)]
+    pub struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        /// An unlocked one.
+        pub fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        /// Waits for it.
+        pub fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().unwrap()
+        }
+    }
+}

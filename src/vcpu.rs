@@ -7,11 +7,10 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::regs::{GuestRegs, pstate};
-use crate::sync::Mutex;
-use alloc::sync::Arc;
+use crate::sched::{Account, Runnable, Share};
 use core::num::NonZeroU64;
 
-/// Names one life of one vCPU, to tell whose state a CPU's registers hold.
+/// Names one life of one vCPU, or one load of its FP registers, to tell whose state a CPU's registers hold.
 ///
 /// Never reused, and new at creation and at every reset: a record that names an earlier life matches nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -155,7 +154,7 @@ impl Timer {
     }
 }
 
-/// FP and SIMD registers. `arch` moves them only when somebody else comes to use the unit.
+/// FP and SIMD registers. `arch` loads them when the vCPU first uses them on a CPU, and writes them back when it leaves.
 #[derive(Clone, Debug, Default)]
 #[repr(C, align(16))]
 pub struct FpRegs {
@@ -207,21 +206,14 @@ pub struct Lists {
 /// HCR_EL2.TVM: writes of the Stage 1 registers trap. Set while a guest that used set/way maintenance turns
 /// its caches on.
 pub const HCR_TVM: u64 = 1 << 26;
+/// HCR_EL2.TWI: WFI traps. Not set for a vCPU that has its CPU to itself.
+pub const HCR_TWI: u64 = 1 << 13;
+/// HCR_EL2.TWE: WFE traps. Set while somebody else waits for the CPU.
+pub const HCR_TWE: u64 = 1 << 14;
 /// HCR_EL2.VF: a virtual FIQ is pending.
 pub const HCR_VF: u64 = 1 << 6;
 /// HCR_EL2.VI: a virtual IRQ is pending.
 pub const HCR_VI: u64 = 1 << 7;
-
-/// Where a vCPU is in its life, as its owner sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Power {
-    /// Not started, or gone by CPU_OFF: only CPU_ON brings it back.
-    Off,
-    /// Wants to run.
-    On,
-    /// Waits in WFI for an interrupt or its timer.
-    Blocked,
-}
 
 /// A virtual CPU.
 ///
@@ -255,16 +247,34 @@ pub struct Vcpu {
     pub virtual_timer: Timer,
     /// The EL1 physical timer, CNTP: trapped, so always current. In the guest's time.
     pub physical_timer: Timer,
-    /// FP and SIMD; shared with the record of the CPU whose registers hold them.
-    pub fp: Arc<Mutex<FpRegs>>,
+    /// FP and SIMD; stale while it is resident and has used them.
+    pub fp: FpRegs,
+    /// When they were last loaded: a CPU with the same in its record still has them.
+    pub fp_live: LiveId,
     /// List registers; stale while resident and loaded.
     pub lists: Lists,
-    /// Running, waiting or off.
-    pub power: Power,
+    /// What the scheduler keeps of it.
+    pub account: Account,
+    /// The CPUs that it may run on, a bit each by [`CpuId`].
+    pub affinity: u64,
+    /// It has its CPU to itself: its WFI does not trap, and nothing but its own affairs interrupts it.
+    pub dedicated: bool,
     /// The guest uses set/way maintenance and turns its caches on: next step of the flush, if one is under way.
     pub flush: Option<crate::addr::GuestPhysAddr>,
     /// After SYSTEM_SUSPEND: where it goes on, and with which x0, once something wakes it.
     pub resume_at: Option<(u64, u64)>,
+}
+
+impl Runnable for alloc::boxed::Box<Vcpu> {
+    #[inline(always)]
+    fn account(&mut self) -> &mut Account {
+        &mut self.account
+    }
+
+    #[inline]
+    fn may_run_on(&self, cpu: CpuId) -> bool {
+        self.affinity >> (cpu.0 & 63) & 1 != 0
+    }
 }
 
 impl Vcpu {
@@ -284,11 +294,14 @@ impl Vcpu {
             el1: El1Regs::default(),
             virtual_timer: Timer::default(),
             physical_timer: Timer::default(),
-            fp: Arc::default(),
+            fp: FpRegs::default(),
+            fp_live: LiveId::fresh(),
             lists: Lists::default(),
-            power: Power::Off,
+            affinity: u64::MAX,
+            dedicated: false,
             flush: None,
             resume_at: None,
+            account: Account::new(Share::default()),
         }
     }
 
@@ -298,11 +311,13 @@ impl Vcpu {
         *self = Self {
             mpidr: self.mpidr,
             midr: self.midr,
-            hcr: self.hcr & !HCR_TVM,
+            hcr: self.hcr & !(HCR_TVM | HCR_TWE),
             vttbr: self.vttbr,
             vtcr: self.vtcr,
             cntvoff: self.cntvoff,
-            power: Power::On,
+            account: self.account,
+            affinity: self.affinity,
+            dedicated: self.dedicated,
             ..fresh
         };
         self.regs.set_x(0, x0);

@@ -2,25 +2,27 @@
 //!
 //! A [`Vm`] is shared by all CPUs and does not change outside its locks. Its vCPUs are not in it: each is
 //! owned by the queue or the CPU loop that has it, or parked in its [`Slot`] while it waits or is off.
-//! Locks, in this order and never across `enter`: device, vGIC, slot, run queue.
+//! Locks, in this order and never across `enter`: device, vGIC, slot, run queue, VMIDs.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::addr::{Address, GuestPhysAddr};
 use crate::idregs::IdRegs;
 use crate::machine::ppi;
+use crate::pvtime::StolenTime;
 use crate::ram::GuestRam;
+use crate::slot::Slot;
 use crate::stage2::Stage2;
 use crate::sync::Mutex;
-use crate::vcpu::{Power, Vcpu, VcpuId, VmId};
+use crate::vcpu::{Vcpu, VcpuId, VmId};
 use crate::vdev::pl011::Pl011;
 use crate::vdev::vgic::Vgic;
 use crate::vdev::{Bus, Line, Region};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
-/// What one CPU wants of another's vCPU: bits of [`Slot::events`].
+/// What one CPU wants of another's vCPU: messages in its [`Slot`].
 pub mod event {
     /// Its VM is stopping: give it up.
     pub const STOP: u32 = 1 << 0;
@@ -28,32 +30,8 @@ pub mod event {
     pub const TIMER: u32 = 1 << 1;
     /// Somebody needs the state of its list registers: take it back.
     pub const FOLD: u32 = 1 << 2;
-}
-
-/// The fixed place of one vCPU in its VM: its mailbox, and the vCPU itself while nobody runs it.
-#[derive(Debug, Default)]
-pub struct Slot {
-    /// The vCPU, while it is off or waits.
-    pub parked: Mutex<Option<Box<Vcpu>>>,
-    events: AtomicU32,
-}
-
-impl Slot {
-    /// Leaves a message; the caller wakes or kicks the vCPU.
-    pub fn post(&self, events: u32) {
-        self.events.fetch_or(events, Ordering::Release);
-    }
-
-    /// Takes all messages.
-    pub fn take(&self) -> u32 {
-        self.events.swap(0, Ordering::Acquire)
-    }
-
-    /// Whether there are messages: one load.
-    #[inline]
-    pub fn has_mail(&self) -> bool {
-        self.events.load(Ordering::Relaxed) != 0
-    }
+    /// Somebody else may have to run on its CPU.
+    pub const LOOK: u32 = 1 << 3;
 }
 
 /// Why a VM is no longer running.
@@ -110,6 +88,8 @@ pub struct Parts {
     pub rom: Option<GuestRam>,
     /// Its Stage 2, with the memory mapped.
     pub stage2: Stage2,
+    /// Its records of stolen time, which are mapped too.
+    pub stolen: StolenTime,
     /// Its devices apart from the interrupt controller.
     pub bus: Bus,
     /// Its serial port, which is on the bus too.
@@ -134,6 +114,10 @@ pub struct Vm {
     pub rom: Option<GuestRam>,
     /// Its Stage 2: one writer at a time.
     pub stage2: Mutex<Stage2>,
+    /// VTTBR_EL2.BADDR of it: with a VMID of the time what a CPU loads, without the lock.
+    pub stage2_root: u64,
+    /// Its records of stolen time, which it reads.
+    pub stolen: StolenTime,
     /// Its devices apart from the interrupt controller.
     pub bus: Bus,
     /// Its serial port, which the run loop reaches by a way of its own; the bus knows it for reports.
@@ -148,7 +132,7 @@ pub struct Vm {
     pub ids: IdRegs,
     /// MPIDR_EL1 of each vCPU.
     mpidrs: Box<[u64]>,
-    slots: Box<[Slot]>,
+    slots: Box<[Slot<Box<Vcpu>>]>,
     /// vCPUs that are not off.
     on: AtomicU16,
     /// It has put something out.
@@ -161,17 +145,15 @@ impl Vm {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         let mpidrs = parts.vcpus.iter().map(|vcpu| vcpu.mpidr).collect();
-        let slots = parts
-            .vcpus
-            .into_iter()
-            .map(|vcpu| Slot { parked: Mutex::new(Some(Box::new(vcpu))), events: AtomicU32::new(0) })
-            .collect();
+        let slots = parts.vcpus.into_iter().map(|vcpu| Slot::new(Box::new(vcpu))).collect();
         Self {
             id: parts.id,
             name: parts.name,
             ram: parts.ram,
             rom: parts.rom,
+            stage2_root: parts.stage2.root(),
             stage2: Mutex::new(parts.stage2),
+            stolen: parts.stolen,
             without_uart: parts.bus.find(crate::map::UART.start()).is_none(),
             bus: parts.bus,
             uart: parts.uart,
@@ -189,13 +171,19 @@ impl Vm {
 
     /// The place of vCPU `id`.
     #[inline]
-    pub fn slot(&self, id: VcpuId) -> Option<&Slot> {
+    pub fn slot(&self, id: VcpuId) -> Option<&Slot<Box<Vcpu>>> {
         self.slots.get(usize::from(id.0))
     }
 
     /// All places, in order.
-    pub fn slots(&self) -> impl Iterator<Item = (VcpuId, &Slot)> {
+    pub fn slots(&self) -> impl Iterator<Item = (VcpuId, &Slot<Box<Vcpu>>)> {
         self.slots.iter().enumerate().map(|(n, slot)| (VcpuId(n as u16), slot))
+    }
+
+    /// All places but that of `id`, those that follow it first.
+    pub fn slots_after(&self, id: VcpuId) -> impl Iterator<Item = (VcpuId, &Slot<Box<Vcpu>>)> {
+        let n = usize::from(id.0);
+        self.slots().skip(n.saturating_add(1)).chain(self.slots().take(n))
     }
 
     /// All vCPUs with their MPIDR_EL1, in order.
@@ -210,11 +198,9 @@ impl Vm {
         Some(VcpuId(n as u16))
     }
 
-    /// Takes a vCPU that is off, to start it at `entry`; `None` if it is not off (or no longer parked).
+    /// Takes a vCPU that is off, to start it at `entry`: the caller puts it into a run queue. `None` if it is not off.
     pub fn power_on(&self, id: VcpuId, entry: u64, x0: u64) -> Option<Box<Vcpu>> {
-        let mut parked = self.slot(id)?.parked.lock();
-        let mut vcpu = parked.take_if(|vcpu| vcpu.power == Power::Off)?;
-        self.renew(&mut vcpu, entry, x0);
+        let vcpu = self.slot(id)?.start(|vcpu| self.renew(vcpu, entry, x0))?;
         self.on.fetch_add(1, Ordering::AcqRel);
         Some(vcpu)
     }
@@ -228,20 +214,13 @@ impl Vm {
         let _ = self.vgic.retract_linked(vcpu.id, ppi::VIRTUAL_TIMER);
     }
 
-    /// Takes a vCPU that waits, to run it.
-    pub fn take_blocked(&self, id: VcpuId) -> Option<Box<Vcpu>> {
-        let mut vcpu = self.slot(id)?.parked.lock().take_if(|vcpu| vcpu.power == Power::Blocked)?;
-        vcpu.power = Power::On;
-        Some(vcpu)
-    }
-
-    /// Parks a vCPU that waits or went off; true if it was the last that was on.
-    pub fn park(&self, vcpu: Box<Vcpu>) -> bool {
-        let off = vcpu.power == Power::Off;
+    /// Parks a vCPU that went off; true if it was the last that was on.
+    pub fn power_off(&self, vcpu: Box<Vcpu>) -> bool {
+        let last = self.on.fetch_sub(1, Ordering::AcqRel) == 1;
         if let Some(slot) = self.slot(vcpu.id) {
-            *slot.parked.lock() = Some(vcpu);
+            slot.off(vcpu);
         }
-        off && self.on.fetch_sub(1, Ordering::AcqRel) == 1
+        last
     }
 
     /// Records that the VM stops, and why; false if it was stopping already.
@@ -249,7 +228,9 @@ impl Vm {
         let first = !self.stopping.swap(true, Ordering::AcqRel);
         if first {
             *self.stopped.lock() = Some(reason);
-            self.slots.iter().for_each(|slot| slot.post(event::STOP));
+            self.slots.iter().for_each(|slot| {
+                slot.post(event::STOP);
+            });
         }
         first
     }

@@ -79,7 +79,14 @@ entry:
     dsb     sy
     isb
 
-    adrp    x0, __boot_stack_top
+    mrs     x2, currentel
+    lsr     x2, x2, #2
+    cmp     x2, #2
+    b.lo    7f
+    adrp    x0, __fault_stack_top
+    add     x0, x0, :lo12:__fault_stack_top
+    msr     tpidr_el2, x0               // see own_exception
+7:  adrp    x0, __boot_stack_top
     add     x0, x0, :lo12:__boot_stack_top
     msr     spsel, #1
     mov     sp, x0
@@ -87,9 +94,65 @@ entry:
     mov     x30, xzr
     mov     x0, x20
     mov     x1, x21
-    mrs     x2, currentel
-    lsr     x2, x2, #2
     bl      mezzanine_boot
-park:
+    .global __park
+__park:
     wfi
-    b       park
+    b       __park
+
+    // Where the other CPUs start, by PSCI (x0 = context, which a spin table does not give) or by a spin table. Entered
+    // at EL2 with the MMU off (DEN0022 6.4, booting.rst): what is read before the caches are on comes from the point
+    // of coherency. That is this text, which the loader or the relocation above has cleaned to there, and the first
+    // four words of CPUS, which smp.rs has (Arm ARM B2.7.2: without caches, accesses are Non-cacheable). The tables
+    // were written without caches, or by a CPU whose caches are coherent with the walks, which are cacheable and inner
+    // shareable by TCR_EL2 (D8.2.12). Each CPU's stack is only touched, like the rest of CPUS, once this CPU's accesses
+    // are coherent as well.
+    .global __secondary
+__secondary:
+    msr     daifset, #0xf
+    mrs     x0, currentel
+    cmp     x0, #2 << 2
+    b.ne    __park                      // below EL2 it is of no use, and never reports
+    mov     x0, #1 << 31                // HCR_EL2.RW, E2H = 0: that decides on the layout of TCR_EL2
+    msr     hcr_el2, x0
+    isb
+    msr     tpidr_el2, xzr              // no stack for faults yet: park then
+    adrp    x0, __vectors
+    add     x0, x0, :lo12:__vectors
+    msr     vbar_el2, x0
+    adrp    x1, MEZZANINE_CPUS
+    add     x1, x1, :lo12:MEZZANINE_CPUS
+    ldp     x2, x3, [x1], #16           // TTBR0_EL2, MAIR_EL2
+    ldp     x4, x5, [x1], #16           // TCR_EL2, SCTLR_EL2
+    msr     ttbr0_el2, x2
+    msr     mair_el2, x3
+    msr     tcr_el2, x4
+    isb                                 // before the MMU is on, so no walk uses half of them (D8.2.1)
+    tlbi    alle2                       // TLBs and instruction caches hold UNKNOWN entries after a reset (D8.16.1)
+    ic      iallu
+    dsb     nsh
+    isb
+    msr     sctlr_el2, x5
+    isb
+
+    // Who are we? The records start with affinity, stack, and stack for faults; the last one is followed by ~0.
+    mrs     x0, mpidr_el1
+    ldr     x2, =0xff00ffffff
+    and     x0, x0, x2
+1:  ldr     x3, [x1]
+    cmp     x3, x0
+    b.eq    2f
+    cmn     x3, #1
+    b.eq    __park
+    add     x1, x1, #24
+    b       1b
+2:  ldp     x3, x4, [x1, #8]
+    msr     tpidr_el2, x4
+    msr     spsel, #1
+    mov     sp, x3
+    mov     x29, xzr
+    mov     x30, xzr
+    mov     x0, x1
+    bl      mezzanine_secondary
+    b       __park
+    .ltorg

@@ -1,14 +1,13 @@
 //! What of a vCPU lives in this CPU's registers, and moving it there and back.
 //!
 //! An exit that returns to the same vCPU moves nothing but general registers. EL1 registers, timer and
-//! list registers move when another vCPU comes ([`Resident`] says whose they are); FP registers move when
-//! another vCPU first uses them.
+//! list registers move when another vCPU comes ([`Resident`] says whose they are). FP registers are loaded when a
+//! vCPU first uses them here, and written back when it leaves, so that it may go on anywhere; back on the same CPU it
+//! finds them there, if nobody used the unit meanwhile.
 
 use super::el2::cptr;
 use super::sys::{op, read, write};
-use crate::sync::Mutex;
 use crate::vcpu::{El1, FpRegs, LiveId, Vcpu};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 macro_rules! el1 {
@@ -52,8 +51,8 @@ el1! {
 pub(super) struct Resident {
     /// EL1 registers, timer and list registers.
     vcpu: Option<LiveId>,
-    /// FP and SIMD registers, and where they go when somebody else wants the unit.
-    fp: Option<(LiveId, Arc<Mutex<FpRegs>>)>,
+    /// Which load of FP and SIMD registers the unit holds.
+    fp: Option<LiveId>,
     /// For each VM, by its number, which of its vCPUs was here last: another one means stale TLB entries.
     last: Vec<Option<LiveId>>,
 }
@@ -102,11 +101,16 @@ impl Resident {
         self.last[place].replace(vcpu.live).is_some_and(|live| live != vcpu.live)
     }
 
-    /// Writes EL1 registers and the timer back, and stops the timer. FP stays until somebody wants it.
+    /// Writes EL1 and FP registers and the timer back, and stops the timer.
     pub(super) fn save(&mut self, vcpu: &mut Vcpu) {
         save_el1(vcpu);
         Self::save_timer(vcpu);
         write!("CNTV_CTL_EL0", 0);
+        if self.owns_fp(vcpu) {
+            // SAFETY: the area is the vCPU's own; CPTR_EL2 lets EL2 have the unit, as it does whenever the resident
+            // vCPU's registers are in it (`load` and `take_fp`).
+            unsafe { __fp_save(&raw mut vcpu.fp) };
+        }
         self.vcpu = None;
     }
 
@@ -117,29 +121,21 @@ impl Resident {
         vcpu.virtual_timer.cval = read!("CNTV_CVAL_EL0");
     }
 
-    /// Whether the FP registers are `vcpu`'s.
+    /// Whether the FP registers are `vcpu`'s, as it last had them.
     fn owns_fp(&self, vcpu: &Vcpu) -> bool {
-        self.fp.as_ref().is_some_and(|(live, _)| *live == vcpu.live)
+        self.fp == Some(vcpu.fp_live)
     }
 
-    /// The guest touched FP or SIMD and the trap is armed: give it the unit.
+    /// The guest touched FP or SIMD and the trap is armed: give it the unit. What is in it has been written back
+    /// when its owner left.
     #[cold]
-    pub(super) fn take_fp(&mut self, vcpu: &Vcpu) {
+    pub(super) fn take_fp(&mut self, vcpu: &mut Vcpu) {
         write!("CPTR_EL2", cptr::FP_ON);
         super::isb();
-        if !self.owns_fp(vcpu) {
-            self.release_fp();
-            // SAFETY: the area is ours while locked, and the trap that would come back to us is off.
-            unsafe { __fp_load(&*vcpu.fp.lock()) };
-            self.fp = Some((vcpu.live, vcpu.fp.clone()));
-        }
-    }
-
-    fn release_fp(&mut self) {
-        if let Some((_, area)) = self.fp.take() {
-            // SAFETY: the area is ours while locked, and FP is not trapped (both callers made sure).
-            unsafe { __fp_save(&mut *area.lock()) };
-        }
+        // SAFETY: the area is the vCPU's own, and the trap that would come back to us is off.
+        unsafe { __fp_load(&raw const vcpu.fp) };
+        vcpu.fp_live = LiveId::fresh();
+        self.fp = Some(vcpu.fp_live);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::context::{self, Resident};
 use super::el2::hcr;
-use super::gic::Gic;
+use super::gic::{Gic, Peer};
 use super::sys::{op, read, write};
 use super::{cache, smc, timer, uart};
 use crate::addr::{GuestPhysAddr, HostRange};
@@ -26,18 +26,32 @@ const FIQ: u64 = 2;
 
 /// A physical CPU.
 pub struct Cpu {
+    pub(super) id: CpuId,
     pub(super) gic: Gic,
     pub(super) resident: Resident,
     /// HCR_EL2 as it is now.
     pub(super) hcr: u64,
     pub(super) console_irq: Option<IntId>,
     pub(super) conduit: Option<Conduit>,
-    /// MPIDR affinity of every CPU, by [`CpuId`].
-    pub(super) affinities: alloc::vec::Vec<u64>,
+    /// How to reach every CPU, by [`CpuId`]; all have the same.
+    pub(super) peers: alloc::sync::Arc<[Peer]>,
     pub(super) entropy: Entropy,
 }
 
 impl Cpu {
+    /// Its place among the CPUs that run; the CPU that booted is 0.
+    pub fn id(&self) -> CpuId {
+        self.id
+    }
+
+    /// Has the console interrupt another CPU from here on; nobody else changes a route meanwhile. Nothing
+    /// changes if there is no such CPU.
+    pub fn route_console(&mut self, cpu: CpuId) {
+        if let (Some(irq), Some(peer)) = (self.console_irq, self.peers.get(usize::from(cpu.0))) {
+            self.gic.enable_spi(irq, peer);
+        }
+    }
+
     /// Turns the machine off, once the console has put out what it had.
     pub fn off(self) -> ! {
         uart::drain();
@@ -127,7 +141,6 @@ impl Machine for Cpu {
             self.gic.save_all(vcpu);
             self.resident.save(vcpu);
         }
-        // FP registers stay: whoever uses them next writes them back. vCPUs do not leave their CPU.
         // What this vCPU wrote has arrived, or failed, before another's registers are here.
         op!("dsb sy");
     }
@@ -204,8 +217,8 @@ impl Machine for Cpu {
     }
 
     fn kick(&mut self, cpu: CpuId) {
-        if let Some(affinity) = self.affinities.get(usize::from(cpu.0)) {
-            self.gic.kick(*affinity);
+        if let Some(peer) = self.peers.get(usize::from(cpu.0)) {
+            self.gic.kick(peer);
         }
     }
 
@@ -226,6 +239,14 @@ impl Machine for Cpu {
             if current != vttbr {
                 write!("VTTBR_EL2", current);
             }
+        }
+        if flush == Flush::All {
+            for _ in 0..2 {
+                op!("tlbi alle1is");
+                op!("dsb ish");
+            }
+            op!("ic ialluis");
+            op!("dsb ish");
         }
         super::isb();
     }

@@ -45,6 +45,9 @@ pub mod hcr {
     /// EL1 is AArch64.
     pub const RW: u64 = 1 << 31;
 
+    /// While no guest has run: physical interrupts go to EL2, or they would not end a WFI there (Arm ARM D1.6.1).
+    pub const HOST: u64 = RW | FMO | IMO | AMO;
+
     /// What every vCPU starts with. TID1 and TID2 stay clear: REVIDR, AIDR, CTR and the cache geometry are the CPU's own.
     pub const GUEST: u64 = VM
         | SWIO
@@ -106,9 +109,10 @@ macro_rules! table {
     };
 }
 
-/// Sets every EL2 register of this CPU, apart from those of EL2's own translation (`mmu.rs`).
+/// Sets every EL2 register of this CPU, apart from those of EL2's own translation (`mmu.rs`) and TPIDR_EL2, which has
+/// the top of this CPU's stack for faults since `boot.s`.
 ///
-/// Runs with the MMU off and takes no lock.
+/// Runs with the MMU off on the CPU that boots, and takes no lock.
 pub(super) fn init_cpu() {
     let f = Features {
         pfr0: read!("ID_AA64PFR0_EL1"),
@@ -130,6 +134,7 @@ pub(super) fn init_cpu() {
     let always = true;
 
     table! {
+        "HCR_EL2"       if always => hcr::HOST;
         "VPIDR_EL2"     if always => read!("MIDR_EL1");
         "VMPIDR_EL2"    if always => read!("MPIDR_EL1");
         "VTTBR_EL2"     if always => 0;
@@ -141,7 +146,6 @@ pub(super) fn init_cpu() {
         "ACTLR_EL2"     if always => 0;
         "AFSR0_EL2"     if always => 0;
         "AFSR1_EL2"     if always => 0;
-        "TPIDR_EL2"     if always => 0;
         "SCTLR_EL1"     if always => 0x30d0_0800; // until a vCPU is resident: Stage 1 of EL1 off
         "TCR_EL1"       if always => 1 << 23 | 1 << 7; // and no walks by speculation: EPD1, EPD0
         "CNTHCTL_EL2"   if always => 0;         // CNTPCT and CNTP trap, no event stream from EL2

@@ -6,7 +6,7 @@
 use super::{smc, sys, uart};
 use crate::fdt::Conduit;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// How to turn the machine off: 0 unknown, 1 SMC, 2 HVC. Plain loads and stores only.
 static CONDUIT: AtomicU8 = AtomicU8::new(0);
@@ -31,9 +31,64 @@ impl Write for Raw {
     }
 }
 
+/// Other CPUs run, or soon will.
+static OTHERS: AtomicBool = AtomicBool::new(false);
+/// The top of the fault stack of the CPU that writes its report, 1 for the only one, 0 while none does.
+static REPORTER: AtomicU64 = AtomicU64::new(0);
+
+/// From here on, other CPUs may go wrong too. Called with the caches on.
+pub(super) fn expect_others() {
+    OTHERS.store(true, Ordering::Relaxed);
+}
+
+/// Takes the right to write a report: the first CPU that goes wrong has it, another one stays where it is.
+fn claim() {
+    // While there is no other CPU the caches may be off, where nothing but plain loads and stores works.
+    let others = OTHERS.load(Ordering::Relaxed);
+    let me = if others { sys::read!("TPIDR_EL2") } else { 1 };
+    let before = if others {
+        REPORTER.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire).unwrap_or_else(|taken| taken)
+    } else {
+        let before = REPORTER.load(Ordering::Relaxed);
+        REPORTER.store(me, Ordering::Relaxed);
+        before
+    };
+    if before == me {
+        // The report itself went wrong: there is nothing left to say it with.
+        off();
+    }
+    if before != 0 {
+        park();
+    }
+}
+
+/// Before anything is written to the port: who writes a report has it alone.
+#[inline(always)]
+pub(super) fn give_way() {
+    if REPORTER.load(Ordering::Relaxed) != 0 {
+        give_way_now();
+    }
+}
+
+#[cold]
+fn give_way_now() {
+    if OTHERS.load(Ordering::Relaxed) && REPORTER.load(Ordering::Relaxed) != sys::read!("TPIDR_EL2") {
+        park();
+    }
+}
+
+/// Does nothing for good.
+pub(super) fn park() -> ! {
+    loop {
+        sys::op!("wfi");
+    }
+}
+
 /// Prints a last message with a backtrace, and turns the machine off.
 pub fn stop_with(message: fmt::Arguments<'_>) -> ! {
+    claim();
     let _ = writeln!(Raw, "\r\n{} panic: {message}\r", super::setup::Stamp);
+    let _ = writeln!(Raw, "    on CPU {:#x}\r", super::setup::affinity());
     backtrace(frame_pointer());
     off()
 }
@@ -46,9 +101,7 @@ pub(super) fn off() -> ! {
         2 => Some(Conduit::Hvc),
         _ => None,
     });
-    loop {
-        sys::op!("wfi");
-    }
+    park()
 }
 
 fn frame_pointer() -> u64 {
@@ -73,18 +126,17 @@ impl fmt::Display for Place {
     }
 }
 
-/// Follows the chain of frame records while it climbs and stays inside the image's stacks.
+/// Follows the chain of frame records while it climbs and stays inside the stacks: the image's, or those of this CPU.
 fn backtrace(mut fp: u64) {
     use crate::addr::HostPhysAddr;
     let image = super::image();
+    let [stack, fault] = if OTHERS.load(Ordering::Relaxed) { super::smp::own_stacks() } else { [image; 2] };
+    let inside = |at: u64| [image, stack, fault].iter().any(|range| range.contains(HostPhysAddr::at(at)));
     for _ in 0..32 {
-        if fp & 7 != 0
-            || !image.contains(HostPhysAddr::at(fp))
-            || !image.contains(HostPhysAddr::at(fp.wrapping_add(15)))
-        {
+        if fp & 7 != 0 || !inside(fp) || !inside(fp.wrapping_add(15)) {
             break;
         }
-        // SAFETY: inside the image and aligned: mapped unless it is a guard page, which no frame lies in.
+        // SAFETY: inside a stack or the image and aligned: mapped unless it is a guard page, which no frame lies in.
         let [next, back] = unsafe { *(fp as *const [u64; 2]) };
         if back == 0 {
             break;
@@ -135,17 +187,12 @@ fn status(esr: u64) -> &'static str {
 /// From `vectors.s`: an exception that EL2 caused. `regs`: x0..x30, pc, pstate, sp.
 #[unsafe(no_mangle)]
 extern "C" fn mezzanine_own_exception(vector: u64, regs: &[u64; 34]) -> ! {
-    /// One report is being written.
-    static BUSY: AtomicU8 = AtomicU8::new(0);
-    if BUSY.load(Ordering::Relaxed) != 0 {
-        // The report itself went wrong: there is nothing left to say it with.
-        off();
-    }
-    BUSY.store(1, Ordering::Relaxed);
+    claim();
     let (esr, far) = (sys::read!("ESR_EL2"), sys::read!("FAR_EL2"));
     let kind = ["synchronous exception", "IRQ", "FIQ", "SError"][(vector & 3) as usize];
     let mut out = Raw;
     let _ = writeln!(out, "\r\n{} panic: {kind} taken at EL2: {}\r", super::setup::Stamp, class(esr));
+    let _ = writeln!(out, "    on CPU {:#x}\r", super::setup::affinity());
     let _ = writeln!(
         out,
         "  esr {esr:#x} ({}) far {far:#x} pc {} pstate {:#x} sp {:#x}\r",

@@ -4,7 +4,7 @@
 //! .bss, and TTBR0_EL2 is set here rather than by the library's `activate`, which counts users atomically.
 
 use super::sys::op;
-use crate::addr::{Address, HostPhysAddr, HostRange};
+use crate::addr::{Address, HostPhysAddr, HostRange, PAGE_SIZE};
 use aarch64_cpu::registers::{ID_AA64MMFR0_EL1, MAIR_EL2, SCTLR_EL2, TCR_EL2, TTBR0_EL2};
 use aarch64_cpu::registers::{Readable, Writeable};
 use aarch64_paging::Mapping;
@@ -15,6 +15,8 @@ use core::ptr::NonNull;
 
 /// Tables for a 48-bit root, and enough below it for some sixteen RAM banks and as many devices.
 const TABLES: usize = 64;
+/// Tables of the window: two of pages, and what leads to them.
+const WINDOW_TABLES: usize = 4;
 
 #[repr(C, align(4096))]
 struct Table(UnsafeCell<[u8; 4096]>);
@@ -77,6 +79,68 @@ const SCTLR_RES1: u64 = 0x30c5_0830;
 /// TCR_EL2's RES1 bits, 31 and 23.
 const TCR_RES1: u64 = 1 << 31 | 1 << 23;
 
+/// The registers of EL2's translation on this CPU, for the others: TTBR0, MAIR, TCR, SCTLR.
+pub(super) fn registers() -> [u64; 4] {
+    [TTBR0_EL2.get(), MAIR_EL2.get(), TCR_EL2.get(), SCTLR_EL2.get()]
+}
+
+/// Addresses at which single pages are mapped later on, with the MMU on: for what needs unmapped pages around it, or
+/// lies outside of RAM. Nothing that was mapped there changes, so that nothing has to be broken before it is made
+/// (Arm ARM D8.16.1: an entry that was invalid is in no TLB).
+pub(super) mod window {
+    use super::*;
+    use core::sync::atomic::{AtomicU64, Ordering};
+
+    /// Its first address: the last 512 GiB of what TTBR0_EL2 translates.
+    pub(in crate::arch) const START: usize = 0xff80_0000_0000;
+    /// Pages in it.
+    pub(in crate::arch) const PAGES: usize = 1024;
+    /// A descriptor of the next level's table.
+    const TABLE: u64 = 0b11;
+
+    /// A table of descriptors, which the MMU reads too.
+    #[repr(C, align(4096))]
+    struct Descriptors([AtomicU64; 512]);
+    /// Level 1, level 2, and twice level 3.
+    static TABLES: [Descriptors; WINDOW_TABLES] =
+        [const { Descriptors([const { AtomicU64::new(0) }; 512]) }; WINDOW_TABLES];
+
+    /// Makes the window part of the tables below `root`, while the MMU is off. Whether there was room for it.
+    pub(super) fn join(root: u64) -> bool {
+        let [level1, level2, low, high] = &TABLES;
+        let point = |entry: &AtomicU64, to: &Descriptors| {
+            entry.store(&raw const *to as u64 | TABLE, Ordering::Relaxed);
+        };
+        point(&level1.0[0], level2);
+        point(&level2.0[0], low);
+        point(&level2.0[1], high);
+        // SAFETY: the root is a table of `POOL`, at its own address, and nobody else writes to it now.
+        let entry = unsafe { &*((root as usize + (START >> 39 & 511) * 8) as *const AtomicU64) };
+        let free = entry.load(Ordering::Relaxed) == 0;
+        if free {
+            point(entry, level1);
+        }
+        free
+    }
+
+    /// Maps one page of the window, which was not mapped, to the memory at `to`; where that is now.
+    ///
+    /// Not for two CPUs at once.
+    pub(in crate::arch) fn map(page: usize, to: HostPhysAddr) -> Option<usize> {
+        const PAGE_DESCRIPTOR: u64 = 0b11;
+        let [_, _, tables @ ..] = &TABLES;
+        let entry = tables.get(page / 512)?.0.get(page % 512)?;
+        if entry.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        let page_start = to.align_down(PAGE_SIZE).raw();
+        entry.store(page_start | DATA.bits() as u64 | PAGE_DESCRIPTOR, Ordering::Relaxed);
+        op!("dsb ishst");
+        crate::arch::isb();
+        Some(START + page * PAGE_SIZE as usize)
+    }
+}
+
 /// Something could not be mapped.
 #[derive(Debug)]
 pub(super) struct MapFailed(pub HostRange);
@@ -131,8 +195,14 @@ impl Builder {
     }
 
     /// Turns the MMU and the caches on with these tables, for good.
-    pub(super) fn enable(self) {
+    ///
+    /// # Errors
+    /// There is RAM where the window has to be.
+    pub(super) fn enable(self) -> Result<(), MapFailed> {
         let root = self.mapping.root_address().0 as u64;
+        if !window::join(root) {
+            return Err(MapFailed(super::span(window::START as u64, PAGE_SIZE)));
+        }
         core::mem::forget(self.mapping);
         let parange = ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange).min(5);
         // The tables were written with the caches off, and boot.s left no stale line over the image.
@@ -153,6 +223,8 @@ impl Builder {
         TTBR0_EL2.set(root);
         super::isb();
         op!("tlbi alle2");
+        // So that a VM's first VMID needs no flush: firmware may have left anything behind.
+        op!("tlbi alle1");
         op!("dsb nsh");
         super::isb();
         let on = SCTLR_EL2::M::Enable
@@ -162,5 +234,6 @@ impl Builder {
             + SCTLR_EL2::WXN::Enable;
         SCTLR_EL2.set(SCTLR_RES1 | on.value);
         super::isb();
+        Ok(())
     }
 }

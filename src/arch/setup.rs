@@ -11,6 +11,7 @@ use crate::fdt::{self, Gic, Platform};
 use crate::problem;
 use crate::problem::Problem;
 use crate::trng::Entropy;
+use crate::vcpu::CpuId;
 use core::fmt;
 
 unsafe extern "C" {
@@ -30,6 +31,7 @@ impl fmt::Display for Stamp {
 
 /// Writes to the console and waits until it is out: for boot, when nobody else wants the CPU.
 pub fn print(text: &str) {
+    fault::give_way();
     uart::put_all(text.as_bytes());
 }
 
@@ -107,8 +109,7 @@ pub fn enable_mmu(platform: &Platform<'_>) -> Result<(), Problem> {
     for device in devices(platform) {
         tables.device(device).map_err(failed)?;
     }
-    tables.enable();
-    Ok(())
+    tables.enable().map_err(failed)
 }
 
 /// The parts of `bank` outside of `holes`, some empty; the fixed size is that of the tree's reserved ranges.
@@ -159,34 +160,41 @@ fn devices(platform: &Platform<'_>) -> impl Iterator<Item = HostRange> {
 /// # Errors
 /// E0132, E0133: the machine has no interrupt controller that we drive, or it has nothing for this CPU.
 pub fn cpu(platform: &Platform<'_>) -> Result<Cpu, Problem> {
-    let affinity = read!("MPIDR_EL1") & 0xff_00ff_ffff;
+    let affinity = affinity();
     // SAFETY: the tree says that it is there, and `enable_mmu` mapped it.
     let gic = unsafe { gic::open(&platform.gic, affinity, true) }?;
     let console_irq = platform.uart.as_ref().and_then(|uart| uart.interrupt);
     if let Some(irq) = console_irq {
-        gic.enable_spi(irq, affinity);
+        gic.enable_spi(irq, &gic.peer(affinity));
     }
     uart::start();
     let mut entropy = Entropy::default();
-    for _ in 0..4 {
-        if let Some(random) = rndr() {
-            entropy.seed(&random.to_le_bytes());
-        }
-    }
+    seed_by_cpu(&mut entropy);
     if !platform.rng_seed.is_empty() {
         entropy.seed(platform.rng_seed);
         entropy.seed(&platform.kaslr_seed.unwrap_or(0).to_le_bytes());
         entropy.seed(&timer::now().0.to_le_bytes());
     }
+    let peers = alloc::vec![gic.peer(affinity)].into();
     Ok(Cpu {
+        id: CpuId(0),
         gic,
         resident: Resident::default(),
-        hcr: el2::hcr::RW,
+        hcr: el2::hcr::HOST,
         console_irq,
         conduit: platform.psci.map(|psci| psci.conduit),
-        affinities: platform.cpus.iter().map(|cpu| cpu.affinity).collect(),
+        peers,
         entropy,
     })
+}
+
+/// Takes in what the CPU's own random number generator gives, where it has one.
+pub(super) fn seed_by_cpu(entropy: &mut Entropy) {
+    for _ in 0..4 {
+        if let Some(random) = rndr() {
+            entropy.seed(&random.to_le_bytes());
+        }
+    }
 }
 
 /// 64 bits of the CPU's own random number generator, where it has one (FEAT_RNG) and that delivers.
@@ -229,6 +237,11 @@ pub fn guest_hcr() -> u64 {
     el2::hcr::GUEST
 }
 
+/// Affinity fields of this CPU's MPIDR_EL1.
+pub(super) fn affinity() -> u64 {
+    read!("MPIDR_EL1") & 0xff_00ff_ffff
+}
+
 /// MIDR_EL1 of this CPU.
 pub fn midr() -> u64 {
     read!("MIDR_EL1")
@@ -237,6 +250,11 @@ pub fn midr() -> u64 {
 /// The counter now.
 pub fn now() -> crate::machine::Ticks {
     timer::now()
+}
+
+/// Ticks of the counter in a second.
+pub fn frequency() -> u64 {
+    timer::frequency()
 }
 
 /// Seconds since 1970 by the machine's PL031, or 0 without one.

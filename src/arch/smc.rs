@@ -3,6 +3,8 @@
 use crate::fdt::Conduit;
 use core::arch::asm;
 
+/// PSCI CPU_ON with 64-bit arguments (DEN0022 5.1.4).
+const CPU_ON: u64 = 0xc400_0003;
 /// PSCI SYSTEM_OFF (DEN0022 5.1.9).
 const SYSTEM_OFF: u64 = 0x8400_0008;
 
@@ -31,5 +33,16 @@ fn call(conduit: Conduit, function: u64, args: [u64; 3]) -> i64 {
 pub(super) fn off(conduit: Option<Conduit>) {
     if let Some(conduit) = conduit {
         call(conduit, SYSTEM_OFF, [0; 3]);
+    }
+}
+
+/// Starts the CPU with this affinity at `entry`.
+///
+/// # Errors
+/// PSCI's error code, for [`psci_error`](crate::cpus::psci_error).
+pub(super) fn cpu_on(conduit: Conduit, affinity: u64, entry: u64) -> Result<(), i64> {
+    match call(conduit, CPU_ON, [affinity, entry, 0]) {
+        0 => Ok(()),
+        error => Err(error),
     }
 }

@@ -14,7 +14,7 @@
 __vectors:
     .macro own n                        // from EL2: always a bug of ours
     .balign 128
-    msr     tpidr_el2, x0
+    msr     tpidr_el1, x0               // the guest's is lost: nothing goes on from here
     mov     x0, #\n
     b       own_exception
     .endm
@@ -109,11 +109,12 @@ __enter_guest:
     dsb     nsh
     isb
 
-    // x0 = vector number, TPIDR_EL2 = x0 as it was. The stack may be what is wrong: take another.
+    // x0 = vector number, TPIDR_EL1 = x0 as it was. The stack may be what is wrong: take this CPU's other one, whose
+    // top is in TPIDR_EL2 for good.
 own_exception:
-    msr     tpidr_el1, x1               // the guest's is lost: nothing goes on from here
-    adrp    x1, __fault_stack_top
-    add     x1, x1, :lo12:__fault_stack_top
+    msr     tpidrro_el0, x1             // as lost as the other
+    mrs     x1, tpidr_el2
+    cbz     x1, __park
     sub     x1, x1, #288
     stp     x2, x3, [x1, #16]
     stp     x4, x5, [x1, #32]
@@ -134,8 +135,8 @@ own_exception:
     mrs     x2, spsr_el2
     mov     x3, sp
     stp     x2, x3, [x1, #256]
-    mrs     x2, tpidr_el2
-    mrs     x3, tpidr_el1
+    mrs     x2, tpidr_el1
+    mrs     x3, tpidrro_el0
     stp     x2, x3, [x1]
     mov     sp, x1
     bl      mezzanine_own_exception     // (vector, &registers): never returns

@@ -4,7 +4,7 @@
 //! stops at the first.
 
 use super::domain::MAX_VMS;
-use super::{Bytes, Findings, HostFacts, VmConfig, cmdline, static_memory};
+use super::{Bytes, Findings, HostFacts, MAX_CPUS, VmConfig, cmdline, placement, share, static_memory};
 use crate::addr::{GuestRange, PAGE_SIZE};
 use crate::guest::{Layout, image};
 use crate::map::{GicVersion, RAM_BASE};
@@ -47,15 +47,20 @@ fn judge(vms: &[VmConfig<'_>], host: Option<&HostFacts>, files: bool, found: &mu
             ("Give a bundle as the initrd (mezz pack CONFIG.toml -o BUNDLE), or kernels as boot modules")));
     }
     if vms.len() > MAX_VMS {
-        found.error(problem!("E0227", ("machine"); ("{} VMs", vms.len()); ("{MAX_VMS} can be told apart by 8-bit VMIDs")));
+        found.error(problem!("E0227", ("machine"); ("{} VMs", vms.len()); ("There can be {MAX_VMS}")));
     }
     static_memory::check(vms, found);
     let total = host.map_or(u64::MAX, |h| h.memory_for(vms));
     let mut left = total;
+    let cpus = host.map_or(MAX_CPUS, |host| host.cpus);
+    let mut placed = true;
     for (n, vm) in vms.iter().enumerate() {
         found.take(name(vm, vms.get(..n).unwrap_or_default()));
         let sized = found.take(size(vm)).is_some();
-        found.take(vcpus(vm, host));
+        let counted = found.take(vcpus(vm, host)).is_some();
+        found.take(share::check(vm));
+        // For a count that is wrong, there is no right affinity.
+        placed &= counted && found.take(placement::affinity(vm, cpus)).is_some();
         let needed = vm.host_bytes();
         if needed > left {
             let rom = if vm.firmware.is_some() { " with its firmware" } else { "" };
@@ -75,6 +80,9 @@ fn judge(vms: &[VmConfig<'_>], host: Option<&HostFacts>, files: bool, found: &mu
         if let Some(ram) = GuestRange::new(RAM_BASE, if sized { vm.memory } else { PLENTY }) {
             found.take(Layout::plan(vm, ram));
         }
+    }
+    if placed {
+        found.take(placement::check(vms, cpus));
     }
 }
 

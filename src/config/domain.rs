@@ -5,16 +5,15 @@
 //! Mezzanine cannot give is refused in `foreign`, with the reason.
 
 use super::foreign;
-use super::node::{Cells, is_any, number, only, require, short, text, wrong};
-use super::static_memory;
-use super::{Findings, VmConfig, cmdline};
-use crate::map::GicVersion;
+use super::node::{Cells, is, is_any, number, only, require, short, text, wrong};
+use super::{Findings, VmConfig, cmdline, cpus, share, static_memory};
+use crate::map::{GicVersion, MAX_VCPUS};
 use crate::problem;
 use crate::problem::Problem;
 use alloc::format;
 use alloc::vec::Vec;
-use dtoolkit::Node;
 use dtoolkit::fdt::FdtNode;
+use dtoolkit::{Node, Property};
 
 pub(super) const DOMAIN: &str = "xen,domain";
 pub(super) const MODULE: &str = "multiboot,module";
@@ -24,6 +23,12 @@ pub(super) const DEVICE_TREE: &str = "multiboot,device-tree";
 pub(super) const FILE: &str = "xen,uefi-binary";
 pub(super) const FIRMWARE: &str = "mezzanine,firmware";
 pub(super) const GIC_VERSION: &str = "mezzanine,gic-version";
+pub(super) const WEIGHT: &str = "mezzanine,weight";
+pub(super) const CAP: &str = "mezzanine,cap";
+pub(super) const DEDICATED: &str = "mezzanine,dedicated";
+pub(super) const CONSOLE_LOG: &str = "mezzanine,console-log";
+pub(super) const VCPU: &str = "xen,vcpu";
+pub(super) const HARD_AFFINITY: &str = "hard-affinity";
 pub(super) const STATIC_MEMORY: &str = "xen,static-mem";
 pub(super) const STATIC_CELLS: [&str; 2] = ["#xen,static-mem-address-cells", "#xen,static-mem-size-cells"];
 
@@ -42,6 +47,10 @@ pub(super) const PROPERTIES: &[&str] = &[
     "vpl011",
     FIRMWARE,
     GIC_VERSION,
+    WEIGHT,
+    CAP,
+    DEDICATED,
+    CONSOLE_LOG,
     "#address-cells",
     "#size-cells",
     STATIC_MEMORY,
@@ -49,8 +58,8 @@ pub(super) const PROPERTIES: &[&str] = &[
     STATIC_CELLS[1],
 ];
 
-/// VMs that are read from the nodes of a bundle: with 8-bit VMIDs there can be no more.
-pub(super) const MAX_VMS: usize = 255;
+/// VMs that are read from the nodes of a bundle, and that a machine has.
+pub(super) const MAX_VMS: usize = 1000;
 
 /// Whether no more VMs are read after `count`: E0227 at the next one's node.
 pub(super) fn is_full(
@@ -87,6 +96,14 @@ pub(super) struct Module<'n, 'a> {
     pub(super) kind: Kind,
     /// How its `reg` is written.
     pub(super) cells: Cells,
+}
+
+/// Nodes of a VM that were read.
+#[derive(Default)]
+struct Seen {
+    kinds: Vec<Kind>,
+    /// vCPUs with a node, a bit each.
+    vcpus: u64,
 }
 
 /// How the place where the nodes are has it.
@@ -134,8 +151,9 @@ pub(super) fn read<'a>(
         place,
         ..VmConfig::default()
     };
+    shares(node, &mut vm, found);
     let cells = found.take(Cells::of(node, &vm.place, above)).unwrap_or(above);
-    let mut seen = Vec::new();
+    let mut seen = Seen::default();
     let mut whole = true;
     for child in node.children() {
         let read = sub_node(&child, cells, source, &mut seen, &mut vm, found);
@@ -146,7 +164,12 @@ pub(super) fn read<'a>(
         Some(file) => vm.firmware = file,
         None => whole = false,
     }
-    if !seen.contains(&Kind::Kernel) && node.property(FIRMWARE).is_none() {
+    if vm.affinity.iter().all(|mask| *mask == 0) {
+        vm.affinity.clear();
+    } else {
+        vm.affinity.resize(vm.vcpus.min(MAX_VCPUS).into(), 0);
+    }
+    if !seen.kinds.contains(&Kind::Kernel) && node.property(FIRMWARE).is_none() {
         found.error(problem!("E0209", ("{}", vm.place); ("no kernel");
             ("A node with compatible = \"{KERNEL}\", \"{MODULE}\" belongs in it, or {FIRMWARE} in a bundle")));
         whole = false;
@@ -182,18 +205,74 @@ fn memory(node: &FdtNode<'_>, place: &str) -> Result<u64, Problem> {
     })
 }
 
+/// Reads a VM's share of the CPUs, and how much of its output is kept.
+fn shares(node: &FdtNode<'_>, vm: &mut VmConfig<'_>, found: &mut Findings) {
+    let place = vm.place.as_str();
+    let mut value = |name, right| found.take(number(&node.property(name)?, place, right));
+    let [weight, cap] = [value(WEIGHT, "1 to 65535"), value(CAP, "1 to 100")];
+    let log = value(CONSOLE_LOG, "a number of bytes");
+    vm.weight = weight.and_then(|n| found.take(share::weight(place, WEIGHT, n)));
+    vm.cap = cap.and_then(|n| found.take(share::cap(place, CAP, n)));
+    vm.console_log = log.and_then(|n| found.take(share::console_log(place, CONSOLE_LOG, n)));
+    if let Some(property) = node.property(DEDICATED) {
+        vm.dedicated = true;
+        if !property.value().is_empty() {
+            let what = format_args!("has a value, and says yes by being there");
+            found.error(wrong("E0208", place, DEDICATED, what, "Write it without one, or take it out"));
+        }
+    }
+}
+
+/// Reads where one vCPU may run: Xen's `xen,vcpu`.
+fn vcpu(
+    node: &FdtNode<'_>,
+    place: &str,
+    seen: &mut Seen,
+    vm: &mut VmConfig<'_>,
+    found: &mut Findings,
+) -> Result<(), Problem> {
+    only(node, place, &["compatible", "id", HARD_AFFINITY], found);
+    let id = number(&require(node, place, "id")?, place, "a vCPU's number, from 0 on")?;
+    let count = vm.vcpus.min(MAX_VCPUS);
+    if id >= count.into() {
+        // Of a wrong count there is word already.
+        let what = format_args!("there is no vCPU {id} in a VM of {count}");
+        return if vm.vcpus == count && count != 0 {
+            Err(wrong("E0335", place, "id", what, "They count from 0 on"))
+        } else {
+            Ok(())
+        };
+    }
+    let bit = 1u64.checked_shl(id as u32).unwrap_or_default();
+    if seen.vcpus & bit != 0 {
+        let what = format_args!("{id}, and another node is for that vCPU too");
+        return Err(wrong("E0336", place, "id", what, "Give each vCPU one node at most"));
+    }
+    seen.vcpus |= bit;
+    let Some(list) = node.property(HARD_AFFINITY) else { return Ok(()) };
+    let mask = cpus::parse_cpus(place, HARD_AFFINITY, text(&list, place)?)?;
+    vm.affinity.resize(count.into(), 0);
+    if let Some(own) = vm.affinity.get_mut(id as usize) {
+        *own = mask;
+    }
+    Ok(())
+}
+
 /// Reads a node within a domain's: a module, or something of Xen's.
 fn sub_node<'a>(
     node: &FdtNode<'a>,
     cells: Cells,
     source: &mut Source<'_, 'a>,
-    seen: &mut Vec<Kind>,
+    seen: &mut Seen,
     vm: &mut VmConfig<'a>,
     found: &mut Findings,
 ) -> Result<(), Problem> {
     let place = short(format_args!("{}/{}", vm.place, node.name()));
     if foreign::node(node, &place, found) {
         return Ok(());
+    }
+    if is(node, VCPU) {
+        return vcpu(node, &place, seen, vm, found);
     }
     let mut kinds = KINDS.iter().filter(|(_, names)| is_any(node, names));
     let (Some((kind, _)), None, true) = (kinds.next(), kinds.next(), is_any(node, MODULES)) else {
@@ -205,12 +284,12 @@ fn sub_node<'a>(
         known.push("bootargs");
     }
     only(node, &place, &known, found);
-    if seen.contains(kind) {
+    if seen.kinds.contains(kind) {
         let what = format_args!("a second one of its kind in this VM");
         let fix = "A VM has one kernel, and at most one ramdisk and one device tree";
         return Err(wrong("E0208", &place, "compatible", what, fix));
     }
-    seen.push(*kind);
+    seen.kinds.push(*kind);
     if *kind == Kind::Kernel
         && let Some(bootargs) = node.property("bootargs")
     {

@@ -5,7 +5,7 @@
 
 use super::Findings;
 use super::domain::PROPERTIES;
-use super::node::{is, is_any, number, odd, once, only, text, unknown, wrong};
+use super::node::{is, is_any, number, odd, once, text, unknown, wrong};
 use crate::problem;
 use crate::problem::{Problem, nearest};
 use alloc::vec::Vec;
@@ -132,14 +132,7 @@ pub(super) fn node(node: &FdtNode<'_>, place: &str, found: &mut Findings) -> boo
         found.error(problem!("E0225", ("{place}"); ("{why}"); ("Take the node out")));
         return true;
     }
-    let taken = is(node, "xen,vcpu");
-    if taken {
-        only(node, place, &["compatible", "id", "hard-affinity"], found);
-        found.warning(
-            problem!("E0228", ("{place}"); ("no effect: vCPUs are not tied to CPUs yet"); ("{NO_EFFECT}")),
-        );
-    }
-    taken
+    false
 }
 
 /// Looks at what is under `/chosen` for Xen itself and its Dom0: E0226, since nothing here could be one.

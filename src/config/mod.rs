@@ -6,6 +6,7 @@
 pub mod bundle;
 mod check;
 mod cmdline;
+mod cpus;
 mod dom0less;
 mod domain;
 mod findings;
@@ -13,15 +14,20 @@ mod foreign;
 mod modules;
 mod node;
 mod options;
+mod placement;
+mod share;
 mod static_memory;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use check::no_gicv3;
 pub use check::{MIN_MEMORY, check, check_all};
+pub use cpus::{CpuList, MAX_CPUS, parse_cpus};
 pub use dom0less::modules as domain_modules;
 pub use findings::Findings;
 pub use options::{Options, parse_size};
+pub use placement::place;
+pub use share::{DEFAULT_CONSOLE_LOG, DEFAULT_WEIGHT, NO_CAP, cap, console_log, weight};
 pub use static_memory::set_aside;
 
 use crate::addr::{BLOCK_2M, HostRange, PAGE_SIZE};
@@ -63,7 +69,8 @@ pub struct VmConfig<'a> {
     pub weight: Option<u16>,
     /// Percent of a CPU that each of its vCPUs has at most: `mezzanine,cap`.
     pub cap: Option<u8>,
-    /// The CPUs that each vCPU may run on, a bit each by their place in the tree: Xen's `hard-affinity`. Empty: all.
+    /// The CPUs that each vCPU may run on, a bit each by their place in the tree: Xen's `hard-affinity`. No bits: all
+    /// of them, for that vCPU; no masks: for all vCPUs.
     pub affinity: Vec<u64>,
     /// Each vCPU has a CPU to itself: `mezzanine,dedicated`.
     pub dedicated: bool,
@@ -235,7 +242,8 @@ impl HostFacts {
         let mut memory = Memory::new();
         platform.usable(&[]).iter().for_each(|piece| memory.add(*piece));
         taken.iter().for_each(|range| memory.reserve(range.align_out(PAGE_SIZE)));
-        let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count().max(1);
+        let cpus = platform.cpus.iter().filter(|cpu| cpu.status == CpuStatus::Okay).count();
+        let cpus = cpus.clamp(1, MAX_CPUS.into());
         let gic = if matches!(platform.gic, Gic::V2 { .. }) { GicVersion::V2 } else { GicVersion::V3 };
         Self { cpus: cpus as u16, memory: for_guests(&memory).saturating_sub(IMAGE_AND_TREE), gic }
     }

@@ -163,6 +163,9 @@ fn a_bundle_reads_back_as_what_went_in() {
     beta.cmdline = "";
     let mut gamma = vm("3-gamma", &image, None);
     gamma.without_uart = true;
+    (gamma.weight, gamma.cap, gamma.console_log) = (Some(65535), Some(25), Some(1 << 20));
+    gamma.affinity = vec![0b1011, 0];
+    (beta.dedicated, beta.affinity) = (true, vec![1 << 63, u64::MAX]);
     gamma.partial_tree = Some(b"a tree");
     let piece = |start| HostRange::new(HostPhysAddr::at(start), 32 * MIB).unwrap();
     gamma.static_memory = vec![piece(0x1_6000_0000), piece(0x5000_0000)];
@@ -476,6 +479,7 @@ fn what_vms_take_at_el2_is_counted() {
         "E0305 vm.v99 memory: 8M, with 7M of the machine's 799M left for it. Give all VMs together at most 799M."
     );
     assert_eq!(check(&vms, Some(&HostFacts { memory: 816 * MIB, ..host })).unwrap(), []);
-    let many: Vec<_> = (0..256).map(|n| vm(&std::format!("v{n}"), &image, None)).collect();
+    let many: Vec<_> = (0..1001).map(|n| vm(&std::format!("v{n}"), &image, None)).collect();
     assert_eq!(check(&many, None).unwrap_err().code, "E0227");
+    assert_eq!(check(&many[..1000], None).unwrap(), []);
 }

@@ -217,7 +217,7 @@ impl<'a> Reader<'a> {
         self.platform
             .modules
             .push(module)
-            .map_err(|_| full("/chosen", MAX_MODULES, ": a bundle holds 255 VMs"))
+            .map_err(|_| full("/chosen", MAX_MODULES, ": a bundle holds 1000 VMs"))
     }
 
     /// Looks at a device's node, and at those below it.

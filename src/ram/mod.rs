@@ -6,12 +6,15 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod bulk;
+mod page;
 #[cfg(test)]
 mod tests;
 
+pub use page::SharedPage;
+
 use crate::addr::{Address, BLOCK_2M, GuestPhysAddr, GuestRange, HostPhysAddr, HostRange, PAGE_SIZE};
 use crate::memory::Memory;
-use crate::stage2::{PagePool, PoolPages};
+use crate::stage2::{PagePool, PoolPages, TablePages};
 use alloc::vec::Vec;
 
 /// Memory that guests and their translation tables may be made of.
@@ -73,6 +76,19 @@ impl FreeRam {
     /// Where translation tables come from.
     pub fn tables(&mut self) -> PoolPages<'_> {
         self.pages.with(&mut self.memory)
+    }
+
+    /// A page of zeroes for what EL2 and a guest share, from where tables come from. `None` if there is none.
+    #[allow(unsafe_code, reason = "the page becomes shared here")]
+    pub fn shared_page(&mut self) -> Option<SharedPage> {
+        let page = self.tables().take(1)?;
+        // SAFETY: RAM, by the promise of `new`, and nobody else's now, by the books of the pool.
+        Some(unsafe { SharedPage::new(page) })
+    }
+
+    /// Takes a shared page back. No guest may have it mapped any more, nor a TLB know of it.
+    pub fn give_shared_page(&mut self, page: SharedPage) {
+        self.tables().give(page.range().start(), 1);
     }
 
     /// Bytes that translation tables have taken, in use or not.

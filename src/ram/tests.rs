@@ -69,6 +69,34 @@ fn outside_is_refused_whole() {
     assert_eq!(f.ram.write(gpa(BASE + 0x4001), &[]), Err(OutOfRam));
 }
 
+/// Pages that EL2 and guests share come from the pool of the tables, zeroed, and go back there.
+#[test]
+fn shared_pages() {
+    let memory = HostMemory::new(2 << 20, 2 << 20);
+    memory.fill(0xcc);
+    let mut books = crate::memory::Memory::new();
+    books.add(memory.range());
+    #[allow(unsafe_code, reason = "the test's own memory")]
+    // SAFETY: the allocation outlives the books, and nobody else uses it.
+    let mut free = unsafe { FreeRam::new(books) };
+    let before = free.memory().free();
+    let (a, b) = (free.shared_page().unwrap(), free.shared_page().unwrap());
+    assert!(!a.range().overlaps(&b.range()) && a.range().size() == PAGE_SIZE);
+    assert!(a.range().start().is_aligned(PAGE_SIZE));
+    assert!((0..513).all(|word| a.load(word) == 0 && b.load(word) == 0));
+    a.store(511, 0x0102_0304_0506_0708);
+    a.store(512, u64::MAX);
+    let offset = (a.range().start().raw() - memory.range().start().raw()) as usize;
+    assert_eq!(memory.bytes(offset + 0xff0, 16), [0, 0, 0, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1]);
+    assert!(memory.bytes(offset + 0x1000, 8).iter().all(|byte| *byte == 0 || *byte == 0xcc));
+    assert_eq!((a.load(511), a.load(512), b.load(511)), (0x0102_0304_0506_0708, 0, 0));
+    free.give_shared_page(a);
+    free.give_shared_page(b);
+    assert_eq!((free.memory().free(), free.table_bytes()), (before, 0));
+    // One that was used before holds zeroes again.
+    assert!((0..16).all(|_| free.shared_page().unwrap().load(511) == 0));
+}
+
 #[test]
 fn no_ram_at_all() {
     let f = fixture(&[]);

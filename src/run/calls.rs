@@ -9,10 +9,12 @@ use crate::inject::Fault;
 use crate::machine::Machine;
 use crate::map::GicVersion;
 use crate::psci::{Entry, Request, affinity_state, status};
+use crate::pvtime::StolenTime;
+use crate::sched::Arrival;
 use crate::smccc::{self, Call};
 use crate::sysreg::{self, Action, Identity, Sgi, timer, timer::TimerReg};
 use crate::trng;
-use crate::vcpu::{El1, HCR_TVM, Power, Vcpu};
+use crate::vcpu::{El1, HCR_TVM, Vcpu};
 use crate::vdev::vgic::{Kicks, Outcome, SgiGroup};
 use crate::vm::{Reason, Vm};
 use alloc::sync::Arc;
@@ -46,6 +48,11 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             }
             Call::Random(call) => {
                 self.generator(vcpu, call);
+                Next::Resume
+            }
+            Call::StolenTime => {
+                let address = StolenTime::address(vcpu.id);
+                smccc::answer(&mut vcpu.regs, address);
                 Next::Resume
             }
             Call::Power(request) => self.power(vm, vcpu, request),
@@ -94,7 +101,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         match vm.power_on(id, entry.point, entry.context) {
             Some(vcpu) => {
-                self.admit(vcpu);
+                self.admit(vcpu, self.id, Arrival::Started);
                 status::SUCCESS
             }
             None => status::ALREADY_ON,
@@ -305,8 +312,7 @@ fn done(vcpu: &mut Vcpu, access: SysReg, value: u64) -> Next {
 
 /// Whether a vCPU is anything but off.
 fn is_on(vm: &Vm, id: crate::vcpu::VcpuId) -> bool {
-    // Whoever is not parked runs, or is about to.
-    vm.slot(id).is_some_and(|slot| slot.parked.lock().as_ref().is_none_or(|vcpu| vcpu.power != Power::Off))
+    vm.slot(id).is_some_and(|slot| !slot.is_off())
 }
 
 /// AFFINITY_INFO (DEN0022 5.7): on if any of those meant is.

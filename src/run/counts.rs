@@ -25,11 +25,17 @@ impl Counts {
     #[inline(never)]
     pub(super) fn count(&mut self, vm: &Vm, vcpu: &Vcpu, exit: &Exit) {
         let Some(rows) = self.0.get_mut(usize::from(vm.id.0)) else { return };
-        let reason = reason(vm, vcpu, exit);
-        match rows.iter_mut().find(|(name, _)| *name == reason) {
-            Some((_, count)) => *count = count.saturating_add(1),
-            None => rows.push((reason, 1)),
+        add(rows, reason(vm, vcpu, exit), 1);
+    }
+
+    /// These and those of another CPU.
+    pub(super) fn and(mut self, others: Self) -> Self {
+        for (rows, others) in self.0.iter_mut().zip(others.0) {
+            for (reason, count) in others {
+                add(rows, reason, count);
+            }
         }
+        self
     }
 
     /// How often the VM at `place` exited for that reason.
@@ -50,6 +56,13 @@ impl Counts {
                 log::info!("{count:>12} {name}");
             }
         }
+    }
+}
+
+fn add(rows: &mut Vec<(&'static str, u64)>, reason: &'static str, more: u64) {
+    match rows.iter_mut().find(|(name, _)| *name == reason) {
+        Some((_, count)) => *count = count.saturating_add(more),
+        None => rows.push((reason, more)),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::machine::{Machine, Ticks, ppi};
 use crate::map::{self, GicVersion};
 use crate::sched::Purpose;
 use crate::vcpu::{El1, Vcpu, VcpuId, VmId};
-use crate::vdev::vgic::{Frame, Outcome};
+use crate::vdev::vgic::{Frame, Kicks, Outcome};
 use crate::vdev::{Access, AccessError, Line, Region};
 use crate::vm::{Reason, Vm, event};
 use alloc::sync::Arc;
@@ -163,18 +163,17 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         region: &Region,
         at: Access,
     ) -> Result<u64, AccessError> {
-        let (result, level, deadline) = {
+        let (result, kicks, deadline) = {
             let mut device = region.device.lock();
             let result = if mmio.is_write() {
                 device.write(at, stored(vcpu, mmio)).map(|()| 0)
             } else {
                 device.read(at)
             };
-            (result, device.irq(), if mmio.is_write() { device.deadline() } else { None })
+            let kicks = region.line.as_ref().map_or(Kicks::NONE, |line| set_line(vm, line, device.irq()));
+            (result, kicks, if mmio.is_write() { device.deadline() } else { None })
         };
-        if let Some(line) = &region.line {
-            self.line(vm, Some(vcpu.id), line, level);
-        }
+        self.kick(vm, Some(vcpu.id), kicks);
         if mmio.is_write() && region.has_deadline {
             self.timers.set(Purpose::Device(vm.id, region.index), deadline);
             self.rearm();
@@ -182,34 +181,20 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         result
     }
 
-    /// A device's interrupt line has this level now.
-    #[inline(always)]
-    pub(super) fn line(&mut self, vm: &Vm, me: Option<VcpuId>, line: &Line, level: bool) {
-        if line.changed(level) {
-            self.line_changed(vm, me, line.spi, level);
-        }
-    }
-
-    #[inline(never)]
-    fn line_changed(&mut self, vm: &Vm, me: Option<VcpuId>, spi: u16, level: bool) {
-        let kicks = vm.vgic.set_spi(spi, level);
-        self.kick(vm, me, kicks);
-    }
-
     /// A device's own deadline has come.
     #[cold]
     pub(super) fn device_timer(&mut self, vm: VmId, n: u16) {
         let Some(vm) = self.world.vm(vm) else { return };
         let Some(region) = vm.bus.regions().get(usize::from(n)) else { return };
-        let (level, deadline) = {
+        let (kicks, deadline) = {
             let mut device = region.device.lock();
             device.advance(self.machine.now());
-            (device.irq(), device.deadline())
+            let level = device.irq();
+            let kicks = region.line.as_ref().map_or(Kicks::NONE, |line| set_line(vm, line, level));
+            (kicks, device.deadline().filter(|_| !level))
         };
-        if let Some(line) = &region.line {
-            self.line(vm, None, line, level);
-        }
-        self.timers.set(Purpose::Device(vm.id, n), deadline.filter(|_| !level));
+        self.kick(vm, None, kicks);
+        self.timers.set(Purpose::Device(vm.id, n), deadline);
     }
 
     /// The virtual timer's interrupt is a level: if the guest set its timer anew before it took the interrupt,
@@ -356,6 +341,18 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         (end < range.end()).then_some(end)
     }
+}
+
+/// A device's interrupt line has this level now. Called with the device's lock held: two CPUs that use a device
+/// must not tell its levels in another order than it had them.
+#[inline(always)]
+pub(super) fn set_line(vm: &Vm, line: &Line, level: bool) -> Kicks {
+    if line.changed(level) { line_changed(vm, line.spi, level) } else { Kicks::NONE }
+}
+
+#[inline(never)]
+fn line_changed(vm: &Vm, spi: u16, level: bool) -> Kicks {
+    vm.vgic.set_spi(spi, level)
 }
 
 /// What a store stores.

@@ -5,10 +5,13 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `mod.rs` | the loop, interrupts, blocking and waking |
+//! | `mod.rs` | the loop: entering, and what comes before an entry |
+//! | `world.rs` | what all CPUs share: VMs, a desk for each CPU |
+//! | `stay.rs` | a vCPU's stay on this CPU: when it ends, and where it goes |
+//! | `wake.rs` | having vCPUs look, wherever they are |
+//! | `interrupts.rs` | the machine's interrupts |
 //! | `exits.rs` | `handle(exit) -> Next` |
 //! | `calls.rs` | what PSCI and the other calls do |
-//! | `slices.rs` | when the vCPU on this CPU is interrupted for others' sake |
 //! | `serial.rs` | a guest's serial port and the line behind it |
 //! | `counts.rs` | exits by reason, for whoever asked for them |
 //! | `report.rs` | what people read when a VM stops or stays silent |
@@ -17,9 +20,12 @@
 mod calls;
 mod counts;
 mod exits;
+mod interrupts;
 mod report;
 mod serial;
-mod slices;
+mod stay;
+mod wake;
+mod world;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
@@ -30,17 +36,18 @@ mod tests;
 mod timer_tests;
 
 pub use self::counts::Counts;
-use crate::console::Console;
-use crate::machine::{IntId, Machine, Ticks, ppi};
-use crate::sched::{Purpose, RunQueue, Timers};
-use crate::sync::Mutex;
-use crate::vcpu::{CpuId, Power, Vcpu, VcpuId, VmId};
-use crate::vdev::vgic::{Kicks, Raised};
+pub use self::world::{MAX_CPUS, World};
+
+use self::world::Desk;
+use crate::machine::{Machine, Ticks};
+use crate::sched::Timers;
+use crate::slot::Slot;
+use crate::vcpu::{CpuId, Vcpu};
+use crate::vdev::vgic::Raised;
 use crate::vm::{Reason, Vm, event};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 
 /// What the loop does after an exit. Small enough for two registers: an exception for the guest has been
 /// delivered by the handler itself ([`inject::deliver`](crate::inject::deliver) computes it).
@@ -58,91 +65,30 @@ pub enum Next {
     Stop(Reason),
 }
 
-/// What all CPUs share.
-pub struct World {
-    vms: Vec<Arc<Vm>>,
-    queues: Vec<Mutex<RunQueue<Box<Vcpu>>>>,
-    /// VMs that have not stopped.
-    running: AtomicUsize,
-    /// The VM whose screen the console shows.
-    shown: AtomicU16,
-}
-
-impl World {
-    /// A world of these VMs on `cpus` CPUs, with no vCPU running yet.
-    pub fn new(vms: Vec<Arc<Vm>>, cpus: usize) -> Self {
-        let vcpus = vms.iter().map(|vm| vm.slots().count()).sum();
-        let running = AtomicUsize::new(vms.len());
-        let queues = (0..cpus).map(|_| Mutex::new(RunQueue::new(vcpus))).collect();
-        let world = Self { vms, queues, running, shown: AtomicU16::new(0) };
-        world.show_another();
-        world
-    }
-
-    /// A VM by its place.
-    #[inline]
-    pub fn vm(&self, id: VmId) -> Option<&Arc<Vm>> {
-        self.vms.get(usize::from(id.0))
-    }
-
-    /// All VMs, in order.
-    pub fn vms(&self) -> &[Arc<Vm>] {
-        &self.vms
-    }
-
-    /// The VM whose screen the console shows.
-    pub fn shown(&self) -> Option<&Arc<Vm>> {
-        self.vm(VmId(self.shown.load(Ordering::Relaxed)))
-    }
-
-    /// Whether the console shows this VM's screen.
-    #[inline(always)]
-    pub fn is_shown(&self, vm: &Vm) -> bool {
-        self.shown.load(Ordering::Relaxed) == vm.id.0
-    }
-
-    /// Shows the first VM that still runs and has something to show, if there is one.
-    fn show_another(&self) {
-        if let Some(next) = self.vms.iter().find(|vm| !vm.is_stopping() && !vm.without_uart) {
-            self.shown.store(next.id.0, Ordering::Relaxed);
-        }
-    }
-
-    /// The first VM that did not end as its guest wanted, and why.
-    pub fn failed(&self) -> Option<(&Arc<Vm>, Reason)> {
-        self.vms.iter().find_map(|vm| Some((vm, vm.stopped().filter(|reason| !reason.is_clean())?)))
-    }
-
-    /// Starts the first vCPU of a VM at `entry`, on `cpu`.
-    pub fn start(&self, vm: &Vm, entry: u64, x0: u64, cpu: CpuId) {
-        if let Some(vcpu) = vm.power_on(VcpuId(0), entry, x0) {
-            self.enqueue(vcpu, cpu);
-        }
-    }
-
-    fn enqueue(&self, vcpu: Box<Vcpu>, cpu: CpuId) {
-        if let Some(queue) = self.queues.get(usize::from(cpu.0)) {
-            queue.lock().push(vcpu);
-        }
-    }
-}
-
 /// One CPU's loop.
 pub struct CpuLoop<'w, M> {
     machine: M,
     world: &'w World,
     id: CpuId,
-    console: Console,
+    desk: &'w Desk,
+    /// The place of the vCPU that has this CPU.
+    here: Option<&'w Slot<Box<Vcpu>>>,
+    console: crate::console::Console,
     timers: Timers,
-    /// When the running vCPU's slice ends, while somebody else waits.
+    /// When the running vCPU's slice ends, while somebody else waits, or its cap.
     slice_end: Option<Ticks>,
+    /// When the first vCPU whose cap is used up may run again.
+    release: Option<Ticks>,
     /// What the hypervisor's timer is set to.
     armed: Option<Ticks>,
     /// Exits by reason, where somebody asked for them.
     counts: Option<Counts>,
 }
 
-/// How a vCPU's stay on this CPU ended.
+/// Devices of a VM that may have deadlines are among the first so many on its bus.
+const DEVICES: u16 = 8;
+
+/// How a vCPU's stint ended.
 enum Stint {
     Yielded,
     Blocked,
@@ -150,15 +96,19 @@ enum Stint {
 }
 
 impl<'w, M: Machine> CpuLoop<'w, M> {
-    /// The loop of CPU `id`.
+    /// The loop of CPU `id`, one of those that the world was made for.
     pub fn new(machine: M, world: &'w World, id: CpuId) -> Self {
+        let desk = world.own_desk(id);
         Self {
+            timers: Timers::new(world.vms().iter().map(|vm| vm.slots().count()), DEVICES),
+            console: crate::console::Console::default(),
             machine,
             world,
             id,
-            console: Console::default(),
-            timers: Timers::default(),
+            desk,
+            here: None,
             slice_end: None,
+            release: None,
             armed: None,
             counts: None,
         }
@@ -169,91 +119,26 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         self.counts = Some(Counts::new(self.world.vms().len()));
     }
 
-    /// What was counted.
-    pub fn take_counts(&mut self) -> Option<Counts> {
-        self.counts.take()
+    /// Sees to it that silent VMs are noticed: on one CPU.
+    pub fn watch_all(&mut self) {
+        self.world.vms().iter().for_each(|vm| self.watch(vm.id));
     }
 
     /// Runs guests until every VM has stopped.
     pub fn run(&mut self) {
-        for vm in self.world.vms() {
-            self.watch(vm.id);
-        }
-        while self.world.running.load(Ordering::Acquire) != 0 {
-            match self.next_runnable() {
-                Some(vcpu) => self.host(vcpu),
-                None => self.idle(),
+        let mut next = None;
+        while self.world.is_running() {
+            match next.take().or_else(|| self.find_work()) {
+                Some(vcpu) => next = self.host(vcpu),
+                None => self.idle(None),
             }
         }
+        self.world.leave(self.counts.take());
     }
 
     /// The machine, once no guest runs any more.
     pub fn into_machine(self) -> M {
         self.machine
-    }
-
-    fn next_runnable(&mut self) -> Option<Box<Vcpu>> {
-        self.world.queues.get(usize::from(self.id.0))?.lock().pop()
-    }
-
-    fn others_wait(&self) -> bool {
-        self.world.queues.get(usize::from(self.id.0)).is_some_and(|queue| !queue.lock().is_empty())
-    }
-
-    /// Has the vCPU on this CPU until it must give it up: runs it, and waits with it while nobody else wants to run.
-    fn host(&mut self, mut vcpu: Box<Vcpu>) {
-        let Some(vm) = self.world.vm(vcpu.vm) else { return };
-        loop {
-            self.slice_end = None;
-            if self.needs_slices() {
-                self.start_slice();
-            } else {
-                self.rearm();
-            }
-            let stint = match self.counts {
-                None => self.stint(vm, &mut vcpu),
-                Some(_) => self.counted_stint(vm, &mut vcpu),
-            };
-            match stint {
-                Stint::Yielded if !self.others_wait() => continue,
-                Stint::Blocked if self.wait(vm, &mut vcpu) => continue,
-                Stint::Yielded => {
-                    self.put(vm, &mut vcpu);
-                    self.world.enqueue(vcpu, self.id);
-                }
-                Stint::Blocked => self.park_blocked(vm, vcpu),
-                Stint::Off => {
-                    self.put(vm, &mut vcpu);
-                    self.kick(vm, None, vm.vgic.switched_off(vcpu.id));
-                    vcpu.power = Power::Off;
-                    if vm.park(vcpu) && vm.stop(Reason::AllOff) {
-                        self.stopped(vm, None, &Reason::AllOff);
-                    }
-                }
-            }
-            return;
-        }
-    }
-
-    /// Takes everything of the vCPU off this CPU.
-    fn put(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
-        self.machine.put(vcpu);
-        let kicks = vm.vgic.unload(vcpu.id, &mut vcpu.lists);
-        self.kick(vm, Some(vcpu.id), kicks);
-    }
-
-    /// Puts a waiting vCPU aside, with a software timer in place of its own.
-    fn park_blocked(&mut self, vm: &Vm, mut vcpu: Box<Vcpu>) {
-        self.put(vm, &mut vcpu);
-        let id = vcpu.id;
-        self.timers.set(Purpose::Vcpu(vm.id, id), vcpu.next_deadline().map(Ticks));
-        self.rearm();
-        vcpu.power = Power::Blocked;
-        vm.park(vcpu);
-        // Whoever left a message before the vCPU was there to be taken did not wake it.
-        if vm.vgic.attention(id) || vm.slot(id).is_some_and(|slot| slot.has_mail()) {
-            self.wake(vm, id);
-        }
     }
 
     /// Has a vCPU that was suspended begin anew.
@@ -271,8 +156,10 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         self.begin(vm, vcpu);
         let attention = vm.vgic.attention_flag(vcpu.id);
         loop {
-            if slot.has_mail() && self.read_mail(vm, vcpu, slot.take()) {
-                return Stint::Off;
+            if slot.has_mail()
+                && let Some(end) = self.read_mail(vm, vcpu, slot.take())
+            {
+                return end;
             }
             if attention.load(Ordering::Acquire) {
                 self.sync(vm, vcpu);
@@ -300,8 +187,10 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let Some(slot) = vm.slot(vcpu.id) else { return Stint::Off };
         self.begin(vm, vcpu);
         loop {
-            if slot.has_mail() && self.read_mail(vm, vcpu, slot.take()) {
-                return Stint::Off;
+            if slot.has_mail()
+                && let Some(end) = self.read_mail(vm, vcpu, slot.take())
+            {
+                return end;
             }
             if vm.vgic.attention(vcpu.id) {
                 self.sync(vm, vcpu);
@@ -320,16 +209,19 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
     }
 
-    /// Handles messages; true if the vCPU is to be given up.
+    /// Handles messages; how the stint ends by it, if it does.
     #[cold]
-    fn read_mail(&mut self, vm: &Vm, vcpu: &mut Vcpu, mail: u32) -> bool {
+    fn read_mail(&mut self, vm: &Vm, vcpu: &mut Vcpu, mail: u32) -> Option<Stint> {
         if mail & event::TIMER != 0 {
             self.physical_timer_changed(vm, vcpu);
         }
         if mail & event::FOLD != 0 {
             self.sync(vm, vcpu);
         }
-        mail & event::STOP != 0
+        if mail & event::STOP != 0 {
+            return Some(Stint::Off);
+        }
+        (mail & event::LOOK != 0 && self.is_over(vcpu)).then_some(Stint::Yielded)
     }
 
     /// Takes back what the guest did with its list registers, and fills them anew.
@@ -355,137 +247,6 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let others = vm.vgic.sync_sgi(vcpu.id, &mut vcpu.lists, sgi);
         if !others.is_empty() {
             self.wake_all(vm, others);
-        }
-    }
-
-    /// Waits for something to run with the blocked `vcpu` still resident; false if another vCPU is to run here.
-    fn wait(&mut self, vm: &Vm, vcpu: &mut Vcpu) -> bool {
-        loop {
-            if self.world.running.load(Ordering::Acquire) == 0 || self.others_wait() {
-                return false;
-            }
-            let mail = vm.slot(vcpu.id).map_or(0, |slot| slot.take());
-            if mail != 0 {
-                if mail & event::STOP != 0 {
-                    // Left for the stint to find.
-                    if let Some(slot) = vm.slot(vcpu.id) {
-                        slot.post(event::STOP);
-                    }
-                    return true;
-                }
-                self.read_mail(vm, vcpu, mail);
-            }
-            if vm.vgic.attention(vcpu.id) {
-                self.sync(vm, vcpu);
-                if vm.vgic.signals(vcpu.id, &vcpu.lists) {
-                    return true;
-                }
-            }
-            self.idle_with(Some(vcpu));
-        }
-    }
-
-    /// Waits with nobody resident.
-    fn idle(&mut self) {
-        self.idle_with(None);
-    }
-
-    fn idle_with(&mut self, mut vcpu: Option<&mut Vcpu>) {
-        self.slice_end = None;
-        self.rearm();
-        self.machine.idle(vcpu.as_deref_mut());
-        if let Some(id) = self.machine.irq_ack() {
-            self.interrupt(id, vcpu);
-        }
-    }
-
-    /// The running vCPU was left for a physical interrupt; true if its slice is over.
-    ///
-    /// Takes one: if there are more, the next entry ends at once.
-    #[inline(always)]
-    fn interrupted(&mut self, vm: &Vm, vcpu: &mut Vcpu) -> bool {
-        match self.machine.irq_ack() {
-            Some(id @ ppi::VIRTUAL_TIMER) => {
-                self.machine.irq_done(id, true);
-                self.sync_raised(vm, vcpu, Raised::linked(id));
-                false
-            }
-            Some(id) => self.interrupt(id, Some(vcpu)),
-            None => false,
-        }
-    }
-
-    /// Handles an acknowledged interrupt; true if the running vCPU's slice is over.
-    #[inline(never)]
-    fn interrupt(&mut self, id: IntId, vcpu: Option<&mut Vcpu>) -> bool {
-        match id {
-            ppi::VIRTUAL_TIMER => {
-                let deliver = vcpu.is_some_and(|vcpu| self.virtual_timer(vcpu, id));
-                self.machine.irq_done(id, deliver);
-            }
-            ppi::HYP_TIMER => {
-                self.machine.irq_done(id, false);
-                return self.timer_expired(vcpu.as_deref());
-            }
-            ppi::MAINTENANCE => {
-                // The vGIC asked to hear of this moment: list registers ran low, or an end of interrupt had none.
-                self.machine.irq_done(id, false);
-                if let Some(vcpu) = vcpu
-                    && let Some(vm) = self.world.vm(vcpu.vm)
-                {
-                    self.sync(vm, vcpu);
-                }
-            }
-            _ => {
-                if Some(id) == self.machine.console_irq() {
-                    self.console_interrupt();
-                }
-                self.machine.irq_done(id, false);
-            }
-        }
-        false
-    }
-
-    /// The resident vCPU's virtual timer fired: it is the guest's to end.
-    fn virtual_timer(&mut self, vcpu: &Vcpu, id: IntId) -> bool {
-        let Some(vm) = self.world.vm(vcpu.vm) else { return false };
-        let kicks = vm.vgic.raise_linked(vcpu.id, id);
-        self.kick(vm, Some(vcpu.id), kicks);
-        true
-    }
-
-    /// Wakes the vCPUs that have something new; `me` is running here and looks for itself.
-    #[inline(always)]
-    fn kick(&mut self, vm: &Vm, me: Option<VcpuId>, kicks: Kicks) {
-        if !kicks.is_empty() {
-            let others = me.map_or(kicks, |me| kicks.without(me));
-            if !others.is_empty() {
-                self.wake_all(vm, others);
-            }
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn wake_all(&mut self, vm: &Vm, kicks: Kicks) {
-        kicks.for_each(|id| self.wake(vm, id));
-    }
-
-    /// Has a vCPU look at its mailbox: takes it out of its parking slot if it waits there.
-    fn wake(&mut self, vm: &Vm, id: VcpuId) {
-        if let Some(vcpu) = vm.take_blocked(id) {
-            // Its virtual timer is the hardware's again once it runs; the emulated one is still this timer's.
-            let due = vcpu.physical_timer.due().map(|at| Ticks(at.wrapping_add(vcpu.cntvoff)));
-            self.timers.set(Purpose::Vcpu(vm.id, id), due);
-            self.admit(vcpu);
-        }
-    }
-
-    /// Puts a vCPU into this CPU's queue; whoever runs here now has a slice from here on.
-    fn admit(&mut self, vcpu: Box<Vcpu>) {
-        self.world.enqueue(vcpu, self.id);
-        if self.slice_end.is_none() {
-            self.start_slice();
         }
     }
 }

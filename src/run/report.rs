@@ -3,7 +3,7 @@
 
 use super::CpuLoop;
 use crate::addr::Address;
-use crate::machine::{Machine, Ticks};
+use crate::machine::Machine;
 use crate::sched::Purpose;
 use crate::vcpu::{Vcpu, VmId};
 use crate::vm::{Reason, Vm};
@@ -60,10 +60,6 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             }
             _ => log::info!("vm {}: {}", vm.name, reason.as_str()),
         }
-        for purpose in vm.slots().map(|(id, _)| Purpose::Vcpu(vm.id, id)) {
-            self.timers.set(purpose, None);
-        }
-        self.timers.set(Purpose::Watchdog(vm.id), None);
         if self.world.is_shown(vm) {
             // What it said last goes out before another VM's screen comes.
             self.console.pump(&mut self.machine, &mut vm.uart.lock());
@@ -71,13 +67,21 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         // These lines, and the screen that is shown from now on, wait for nobody else to write.
         self.refresh_console();
-        self.world.running.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// A VM's last vCPU is off. Once there is no other VM, every CPU's loop ends.
+    #[cold]
+    pub(super) fn ended(&mut self) {
+        if self.world.ended() {
+            let others = self.world.others(self.id).map(|(cpu, _)| cpu);
+            others.for_each(|cpu| self.machine.kick(cpu));
+        }
     }
 
     /// Sees to it that a VM's silence is noticed.
     pub(super) fn watch(&mut self, vm: VmId) {
-        let after = self.machine.frequency().wrapping_mul(SILENCE_SECONDS);
-        self.timers.set(Purpose::Watchdog(vm), Some(Ticks(self.machine.now().0.wrapping_add(after))));
+        let at = self.after_ms(self.machine.now(), SILENCE_SECONDS.wrapping_mul(1000));
+        self.timers.set(Purpose::Watchdog(vm), Some(at));
     }
 
     /// Ten seconds have passed: a VM that has said nothing yet is reported, and watched on.
@@ -96,8 +100,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 Nearest(vm, vcpu.regs.pc)
             ),
             None => {
-                let waits =
-                    vm.slots().find_map(|(id, slot)| Some((id, slot.parked.lock().as_ref()?.regs.pc)));
+                let waits = vm.slots().find_map(|(id, slot)| Some((id, slot.peek(|vcpu| vcpu.regs.pc)?)));
                 match waits {
                     Some((id, pc)) => log::warn!(
                         "vm {}: nothing on its console for {SILENCE_SECONDS} s; vCPU {} waits at pc {pc:#x}",

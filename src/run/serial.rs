@@ -43,7 +43,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             }
             (result, uart.irq())
         };
-        self.line(vm, Some(vcpu.id), &vm.uart_line, level);
+        let kicks = super::exits::set_line(vm, &vm.uart_line, level);
+        self.kick(vm, Some(vcpu.id), kicks);
         // Reserved offsets read as zero and ignore writes.
         let result =
             result.or_else(|error| if error == AccessError::NoRegister { Ok(0) } else { Err(error) });
@@ -65,7 +66,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 self.console.type_in(&mut self.machine, &mut uart);
                 uart.irq()
             };
-            self.line(shown, None, &shown.uart_line, level);
+            let kicks = super::exits::set_line(shown, &shown.uart_line, level);
+            self.kick(shown, None, kicks);
         }
     }
 }

@@ -9,7 +9,8 @@ use crate::idregs::{IdRegs, View};
 use crate::machine::{IntId, Ticks, ppi};
 use crate::map::{self, GicVersion};
 use crate::psci::status;
-use crate::ram::GuestRam;
+use crate::pvtime::StolenTime;
+use crate::ram::{GuestRam, SharedPage};
 use crate::regs::pstate;
 use crate::stage2::fake::HeapPages;
 use crate::stage2::{Geometry, Rights, Stage2};
@@ -20,6 +21,7 @@ use crate::vdev::vgic::{Vgic, VgicConfig};
 use crate::vdev::virtio::EmptySlots;
 use crate::vdev::{Bus, Region};
 use crate::vm::{Parts, Reason, Vm};
+use crate::vmid::Table;
 use std::sync::Arc;
 use std::vec::Vec;
 
@@ -42,7 +44,7 @@ fn vm(id: u16, vcpus: u16, gic: Gic) -> (Arc<Vm>, Vec<u8>) {
     let ram = unsafe { GuestRam::new(map::RAM_BASE, &[chunk]) };
     let mut pages = HeapPages::new();
     let geometry = Geometry { ipa_bits: 40, pa_bits: 48, vmid16: false };
-    let mut stage2 = Stage2::new(geometry, id + 1, &mut pages).unwrap();
+    let mut stage2 = Stage2::new(geometry, &mut pages).unwrap();
     let mapped = HostRange::new(chunk.start(), 2 << 20).unwrap();
     let _ = stage2.map(map::RAM_BASE, mapped, Rights::Ram, &mut pages).unwrap();
     std::mem::forget(pages);
@@ -64,6 +66,7 @@ fn vm(id: u16, vcpus: u16, gic: Gic) -> (Arc<Vm>, Vec<u8>) {
         ram,
         rom: None,
         stage2,
+        stolen: StolenTime::new(SharedPage::leaked(), 1_000_000),
         bus: bus.ok().unwrap(),
         uart,
         vcpus: vcpus.collect(),
@@ -92,11 +95,12 @@ fn run_on(fake: Fake, vms: &[u16]) -> (Fake, Vec<Arc<Vm>>) {
 pub(super) fn run_with(fake: Fake, vms: &[u16], gic: Gic) -> (Fake, Vec<Arc<Vm>>) {
     let (vms, memory): (Vec<_>, Vec<_>) =
         vms.iter().enumerate().map(|(id, &vcpus)| vm(id as u16, vcpus, gic)).unzip();
-    let world = World::new(vms.clone(), 1);
+    let world = World::new(vms.clone(), 1, 1_000_000, Table::new(8, vms.len(), 1));
     for vm in world.vms() {
-        world.start(vm, 0x4020_0000, 0x4000_0000, CpuId(0));
+        world.start(vm, 0x4020_0000, 0x4000_0000, Ticks(0));
     }
     let mut cpu = CpuLoop::new(fake, &world, CpuId(0));
+    cpu.watch_all();
     cpu.run();
     // The memory lives until nothing can touch it any more.
     drop(memory);
@@ -115,6 +119,38 @@ pub(super) fn hvc(vcpu: &mut Vcpu, function: u64, args: [u64; 3]) -> Exit {
     }
     vcpu.regs.pc += 4;
     Exit::Hvc(0)
+}
+
+/// Each vCPU is told where its own record of stolen time lies; for all it is a page that only the guest's tables show.
+#[test]
+fn pv_time_st_names_the_callers_own_record() {
+    let (_, vms) = run(
+        &[1],
+        vec![
+            step(|_, vcpu| {
+                vcpu.id = VcpuId(3);
+                hvc(vcpu, 0xc500_0021, [0; 3])
+            }),
+            step(|_, vcpu| {
+                assert_eq!(vcpu.regs.x(0), 0x090a_00c0);
+                vcpu.id = VcpuId(64);
+                hvc(vcpu, 0xc500_0021, [0; 3])
+            }),
+            step(|_, vcpu| {
+                assert_eq!(vcpu.regs.x(0), u64::MAX);
+                vcpu.id = VcpuId(0);
+                hvc(vcpu, 0xc500_0021, [0; 3])
+            }),
+            step(|_, vcpu| {
+                assert_eq!(vcpu.regs.x(0), map::PV_TIME.start().raw());
+                hvc(vcpu, 0x8400_0008, [0; 3])
+            }),
+        ],
+    );
+    let vm = &vms[0];
+    assert_eq!(vm.stage2_root, vm.stage2.lock().root());
+    vm.stolen.set_ticks(VcpuId(0), Ticks(3));
+    assert_eq!(vm.stolen.get(VcpuId(0)), 3_000);
 }
 
 /// A word load or store of x5 at `ipa`.
@@ -472,8 +508,8 @@ fn set_way_maintenance_flushes_the_ram_in_pieces_and_once() {
 #[test]
 fn exits_are_counted_by_reason_when_asked() {
     let (vm, memory) = vm(0, 1, Gic { version: GicVersion::V3, emulated: false });
-    let world = World::new(vec![vm], 1);
-    world.start(&world.vms()[0], 0x4020_0000, 0x4000_0000, CpuId(0));
+    let world = World::new(vec![vm], 1, 1_000_000, Table::new(8, 1, 1));
+    world.start(&world.vms()[0], 0x4020_0000, 0x4000_0000, Ticks(0));
     let id = SysRegId::new(3, 0, 0, 4, 0);
     let steps = vec![
         step(|_, vcpu| hvc(vcpu, 0x8400_0000, [0; 3])),
@@ -487,13 +523,13 @@ fn exits_are_counted_by_reason_when_asked() {
     let mut cpu = CpuLoop::new(fake, &world, CpuId(0));
     cpu.count_exits();
     cpu.run();
-    let counts = cpu.take_counts().unwrap();
+    let counts = world.take_counts().unwrap();
     // The last exit is the power off, which the script ends with.
     for (reason, count) in
         [("PSCI", 2), ("GICD", 1), ("pl011", 2), ("ID register", 1), ("IRQ", 1), ("WFI", 0), ("no device", 0)]
     {
         assert_eq!(counts.of(0, reason), count, "{reason}: {counts:?}");
     }
-    assert!(cpu.take_counts().is_none());
+    assert!(world.take_counts().is_none());
     drop(memory);
 }

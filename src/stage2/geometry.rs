@@ -133,9 +133,9 @@ impl Geometry {
         }
     }
 
-    /// Whether `vmid` has a place in VTTBR_EL2.VMID.
-    pub(super) const fn has_vmid(&self, vmid: u16) -> bool {
-        self.vmid16 || vmid <= 0xff
+    /// Bits of VTTBR_EL2.VMID that VTCR_EL2.VS allows.
+    pub const fn vmid_bits(&self) -> u8 {
+        if self.vmid16 { 16 } else { 8 }
     }
 
     /// Bytes of the guest's address space.

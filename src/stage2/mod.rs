@@ -62,6 +62,28 @@ pub enum Flush {
         /// VTTBR_EL2 of the VM.
         vttbr: u64,
     },
+    /// Entries went away, or VMIDs are to change their owners: `dsb ishst`, then everything of all VMs out of
+    /// all TLBs (`tlbi alle1is`), `dsb ish`, and out of the instruction caches, which may be tagged with VMIDs
+    /// (`ic ialluis; dsb ish; isb`).
+    All,
+}
+
+impl Flush {
+    /// The same for one VM alone, by whoever knows under which VMID the TLBs may hold entries of it at this
+    /// moment ([`vmid::Table::of`](crate::vmid::Table::of)); for all without one.
+    pub fn of(self, root: u64, vmid: Option<u16>) -> Self {
+        match (self, vmid) {
+            (Self::All, Some(vmid)) => Self::Vm { vttbr: vttbr(root, vmid) },
+            _ => self,
+        }
+    }
+}
+
+/// VTTBR_EL2: VMID and [root](Stage2::root), CnP clear (Arm ARM, VTTBR_EL2). With 8-bit VMIDs, bits 63:56 are RES0
+/// and the VMID is less than 256.
+#[inline]
+pub const fn vttbr(root: u64, vmid: u16) -> u64 {
+    (vmid as u64) << 48 | root
 }
 
 /// Where table pages come from and go to; the caller accounts them to the VM.
@@ -110,7 +132,6 @@ pub struct Stage2 {
     root: Table,
     root_level: Level,
     root_pages: usize,
-    vmid: u16,
     pages: usize,
 }
 
@@ -135,20 +156,17 @@ impl Mapping {
 }
 
 impl Stage2 {
-    /// Empty tables. `None` if `geometry` or `vmid` is out of bounds, or there is no page for the root.
-    pub fn new(geometry: Geometry, vmid: u16, pages: &mut dyn TablePages) -> Option<Self> {
+    /// Empty tables. `None` if `geometry` is out of bounds, or there is no page for the root.
+    pub fn new(geometry: Geometry, pages: &mut dyn TablePages) -> Option<Self> {
         let (root_level, root_pages) = geometry.root()?;
-        if !geometry.has_vmid(vmid) {
-            return None;
-        }
         let page = pages.take(root_pages)?;
         let root = Table::new(page, root_pages);
-        Some(Self { geometry, root, root_level, root_pages, vmid, pages: root_pages })
+        Some(Self { geometry, root, root_level, root_pages, pages: root_pages })
     }
 
-    /// VTTBR_EL2: VMID and root, CnP clear (Arm ARM, VTTBR_EL2).
-    pub fn vttbr(&self) -> u64 {
-        u64::from(self.vmid) << 48 | self.root.page().raw()
+    /// VTTBR_EL2.BADDR, which never changes. The VMID joins it when a CPU loads it: see [`vttbr`].
+    pub fn root(&self) -> u64 {
+        self.root.page().raw()
     }
 
     /// VTCR_EL2.
@@ -196,7 +214,9 @@ impl Stage2 {
     /// Unmaps whatever is mapped in `range`, splitting blocks at its ends.
     ///
     /// `flush` is called between break and make of each split and before pages go back; when `unmap`
-    /// returns, nothing is left to flush. Takes time by the number of entries in the range.
+    /// returns, nothing is left to flush. It is told to flush all VMs, as these tables know no VMID, and may
+    /// narrow that ([`Flush::of`]) by the VMID that this one has at that moment: not before, as a VMID that
+    /// was asked for before the break may be another one after it. Takes time by the number of entries in the range.
     ///
     /// # Errors
     /// [`MapError::BadRange`]; [`MapError::NoMemory`] if a block cannot be split for want of a page.
@@ -212,7 +232,7 @@ impl Stage2 {
         self.split(range.end(), pages, flush)?;
         let mut dead = Chain::default();
         if clear(self.root, self.root_level, range, &mut dead) {
-            flush(Flush::Vm { vttbr: self.vttbr() });
+            flush(Flush::All);
         }
         let freed = dead.give(pages);
         self.pages = self.pages.saturating_sub(freed);
@@ -231,7 +251,7 @@ impl Stage2 {
 
     /// Gives all pages back at once; [`Stage2::retire`] does so in parts.
     ///
-    /// No CPU may have its VTTBR_EL2 loaded, other than for the flush.
+    /// No CPU may have its root in VTTBR_EL2, other than for the flush.
     pub fn destroy(self, pages: &mut dyn TablePages, flush: &mut dyn FnMut(Flush)) {
         let mut teardown = self.retire(flush);
         while !teardown.step(usize::MAX, pages) {}
@@ -239,10 +259,11 @@ impl Stage2 {
 
     /// Flushes what the TLBs know of it and begins to take it apart.
     ///
-    /// No CPU may have its VTTBR_EL2 loaded, other than for the flush, nor load it again. The VMID is free
-    /// for somebody else when this returns.
+    /// No CPU may have its root in VTTBR_EL2, other than for the flush, nor load it again. As in
+    /// [`unmap`](Stage2::unmap), `flush` may narrow what it is told, by the VMID that the VM had last. No TLB
+    /// holds anything of it when this returns.
     pub fn retire(self, flush: &mut dyn FnMut(Flush)) -> Teardown {
-        flush(Flush::Vm { vttbr: self.vttbr() });
+        flush(Flush::All);
         Teardown { stage2: self, next: 0 }
     }
 
@@ -284,7 +305,7 @@ impl Stage2 {
             }
             // Break: once flushed, no TLB holds the block.
             table.set(index, level, Entry::Invalid);
-            flush(Flush::Vm { vttbr: self.vttbr() });
+            flush(Flush::All);
             // Make.
             table.set(index, level, Entry::Table(child.page()));
             flush(Flush::Nothing);

@@ -42,9 +42,8 @@ fn geometry_refuses_what_it_does_not_have() {
     {
         let geometry = Geometry { ipa_bits, pa_bits, vmid16: true };
         assert_eq!((geometry.start(), geometry.vtcr()), (None, None), "{geometry:?}");
-        assert!(Stage2::new(geometry, 1, &mut HeapPages::new()).is_none());
+        assert!(Stage2::new(geometry, &mut HeapPages::new()).is_none());
     }
-    assert!(Stage2::new(G40, 0x100, &mut HeapPages::new()).is_none());
 }
 
 #[test]
@@ -66,24 +65,35 @@ fn vtcr_bits() {
 }
 
 #[test]
-fn roots_are_aligned_and_vttbr_carries_the_vmid() {
+fn roots_are_aligned_and_vttbr_joins_the_vmid() {
     for ipa_bits in [32, 36, 40, 42, 44, 48] {
         let mut pages = HeapPages::new();
         let geometry = Geometry { ipa_bits, pa_bits: 48, vmid16: true };
-        let stage2 = Stage2::new(geometry, 0xabcd, &mut pages).unwrap();
+        let stage2 = Stage2::new(geometry, &mut pages).unwrap();
         let (_, tables) = geometry.start().unwrap();
         assert_eq!((stage2.pages(), pages.out()), (tables, tables));
-        assert_eq!(stage2.vttbr() >> 48, 0xabcd);
-        assert_eq!(stage2.vttbr() & (tables as u64 * PAGE_SIZE - 1), 0);
+        let (root, joined) = (stage2.root(), vttbr(stage2.root(), 0xabcd));
+        assert_eq!((joined >> 48, joined << 16 >> 16), (0xabcd, root));
+        assert_eq!(root & (tables as u64 * PAGE_SIZE - 1 | 0xffff << 48), 0);
         stage2.destroy(&mut pages, &mut |_| {});
         assert_eq!(pages.out(), 0);
     }
 }
 
 #[test]
+fn whoever_knows_the_vmid_flushes_one_vm_alone() {
+    let root = 0x8_0000_2000;
+    assert_eq!(Flush::All.of(root, Some(0xfe)), Flush::Vm { vttbr: 0x00fe_0008_0000_2000 });
+    assert_eq!(Flush::All.of(root, None), Flush::All);
+    assert_eq!(Flush::Nothing.of(root, Some(1)), Flush::Nothing);
+    let geometry = |vmid16| Geometry { ipa_bits: 40, pa_bits: 40, vmid16 };
+    assert_eq!([false, true].map(|wide| geometry(wide).vmid_bits()), [8, 16]);
+}
+
+#[test]
 fn descriptors_are_what_the_manual_says() {
     let mut pages = HeapPages::new();
-    let mut s = Stage2::new(G40, 1, &mut pages).unwrap();
+    let mut s = Stage2::new(G40, &mut pages).unwrap();
     let ram = 0x7fc; // AF, SH inner, S2AP read and write, MemAttr 0b1111, valid or'ed below
     let read_only = 0x77c | 1 << 54;
     let rows = [
@@ -96,7 +106,7 @@ fn descriptors_are_what_the_manual_says() {
     ];
     for (at, size, rights, level, attributes) in rows {
         assert_eq!(s.map(gpa(at), host(at, size), rights, &mut pages), Ok(Flush::Nothing));
-        let leaf = walk(s.vttbr(), s.vtcr(), at + size - 8).unwrap();
+        let leaf = walk(s.root(), s.vtcr(), at + size - 8).unwrap();
         assert_eq!((leaf.level, leaf.to, leaf.attributes), (level, at + size - 8, attributes), "{at:#x}");
         assert_eq!(s.translate(gpa(at + 5)), Some((HostPhysAddr::at(at + 5), rights)));
     }
@@ -110,7 +120,7 @@ fn descriptors_are_what_the_manual_says() {
 fn addresses_above_the_ipa_size_are_refused_not_aliased() {
     let mut pages = HeapPages::new();
     for ipa_bits in [32, 36, 40, 42, 44, 48] {
-        let mut s = Stage2::new(Geometry { ipa_bits, pa_bits: 48, vmid16: false }, 1, &mut pages).unwrap();
+        let mut s = Stage2::new(Geometry { ipa_bits, pa_bits: 48, vmid16: false }, &mut pages).unwrap();
         let end = 1_u64 << ipa_bits;
         let mut map = |at, size| s.map(gpa(at), host(0x4000_0000, size), Rights::Ram, &mut pages);
         assert_eq!(map(end, PAGE_SIZE), Err(MapError::BadRange));
@@ -131,7 +141,7 @@ fn addresses_above_the_ipa_size_are_refused_not_aliased() {
 #[test]
 fn bad_ranges() {
     let mut pages = HeapPages::new();
-    let mut s = Stage2::new(G40, 1, &mut pages).unwrap();
+    let mut s = Stage2::new(G40, &mut pages).unwrap();
     for (ipa, to) in [
         (0x800, host(0x1000, PAGE_SIZE)),
         (0x1000, host(0x800, PAGE_SIZE)),
@@ -152,14 +162,14 @@ fn bad_ranges() {
 fn shortage_changes_nothing() {
     // A page each of two 1 GiB entries and an odd middle: 2 level 2 tables, 2 level 3 tables.
     let mut pages = HeapPages::new();
-    let mut s = Stage2::new(G40, 1, &mut pages).unwrap();
+    let mut s = Stage2::new(G40, &mut pages).unwrap();
     let (at, size) = (2 * BLOCK_1G - PAGE_SIZE, BLOCK_2M + 2 * PAGE_SIZE);
     for limit in 2..6 {
         pages.limit = limit;
         let got = s.map(gpa(at), host(at, size), Rights::Ram, &mut pages);
         assert_eq!(got, Err(MapError::NoMemory));
         assert_eq!((s.pages(), pages.out()), (2, 2));
-        assert_eq!(walk(s.vttbr(), s.vtcr(), at), None);
+        assert_eq!(walk(s.root(), s.vtcr(), at), None);
     }
     pages.limit = 6;
     let _ = s.map(gpa(at), host(at, size), Rights::Ram, &mut pages).unwrap();
@@ -177,16 +187,16 @@ fn shortage_changes_nothing() {
 #[test]
 fn split_breaks_flushes_and_makes() {
     let mut pages = HeapPages::new();
-    let mut s = Stage2::new(G40, 7, &mut pages).unwrap();
+    let mut s = Stage2::new(G40, &mut pages).unwrap();
     let base = 0x4000_0000;
     let _ = s.map(gpa(base), host(base, BLOCK_1G), Rights::Ram, &mut pages).unwrap();
-    let (vttbr, vtcr) = (s.vttbr(), s.vtcr());
+    let (root, vtcr) = (s.root(), s.vtcr());
     let hole = base + BLOCK_2M + 5 * PAGE_SIZE;
     // At the hole, beside it in the same 2 MiB, and far away: the level that maps each, 9 for none.
-    let look = || [hole, hole - 1, base].map(|at| walk(vttbr, vtcr, at).map_or(9, |leaf| leaf.level));
+    let look = || [hole, hole - 1, base].map(|at| walk(root, vtcr, at).map_or(9, |leaf| leaf.level));
     let mut seen = Vec::new();
     s.unmap(guest(hole, PAGE_SIZE), &mut pages, &mut |flush| seen.push((flush, look()))).unwrap();
-    let all = Flush::Vm { vttbr };
+    let all = Flush::All;
     let expected = [
         (all, [9, 9, 9]), // the 1 GiB block is broken
         (Flush::Nothing, [2, 2, 2]),
@@ -222,7 +232,7 @@ fn pages_go_back_after_the_flush() {
     let log = RefCell::new(Vec::new());
     let mut pages = Watched(HeapPages::new(), &log);
     let flush = &mut |_| log.borrow_mut().push("flush");
-    let mut s = Stage2::new(G40, 1, &mut pages).unwrap();
+    let mut s = Stage2::new(G40, &mut pages).unwrap();
     let _ = s.map(gpa(0), host(0, PAGE_SIZE), Rights::Ram, &mut pages).unwrap();
     // Nothing there: nothing to flush.
     s.unmap(guest(PAGE_SIZE, PAGE_SIZE), &mut pages, flush).unwrap();
@@ -237,7 +247,7 @@ fn pages_go_back_after_the_flush() {
 fn teardown_goes_in_steps() {
     let mut pages = HeapPages::new();
     let geometry = Geometry { ipa_bits: 44, pa_bits: 48, vmid16: false };
-    let mut s = Stage2::new(geometry, 1, &mut pages).unwrap();
+    let mut s = Stage2::new(geometry, &mut pages).unwrap();
     // One page in each of 40 GiB of two level 0 entries: 2 level 1 tables, 80 of level 2, 80 of level 3.
     for n in (0..40).chain(512..552) {
         let at = n * BLOCK_1G + 3 * PAGE_SIZE;
@@ -332,7 +342,7 @@ proptest! {
         steps in prop::collection::vec((any::<bool>(), places(), places(), rights()), 1..24),
     ) {
         let mut pages = HeapPages::new();
-        let mut s = Stage2::new(Geometry { ipa_bits, pa_bits: 40, vmid16: false }, 1, &mut pages).unwrap();
+        let mut s = Stage2::new(Geometry { ipa_bits, pa_bits: 40, vmid16: false }, &mut pages).unwrap();
         let mut model = Model::new();
         let limit = 1_u64 << ipa_bits;
         for (add, (start, size), (to, _), rights) in steps {
@@ -377,7 +387,7 @@ fn check(s: &Stage2, model: &Model) {
         for ipa in [start.wrapping_sub(1), *start, middle, middle ^ BLOCK_2M, end - 1, *end] {
             let expected = at(ipa);
             assert_eq!(s.translate(gpa(ipa)).map(|(to, rights)| (to.raw(), rights)), expected, "{ipa:#x}");
-            assert_eq!(walk(s.vttbr(), s.vtcr(), ipa).map(|leaf| leaf.to), expected.map(|(to, _)| to));
+            assert_eq!(walk(s.root(), s.vtcr(), ipa).map(|leaf| leaf.to), expected.map(|(to, _)| to));
         }
     }
 }
@@ -398,7 +408,7 @@ fn check_blocks(s: &Stage2, start: u64, size: u64, to: u64) {
             (3, left.min(BLOCK_2M - (ipa & (BLOCK_2M - 1)))) // pages up to the next place for a block
         };
         for at in [ipa, ipa + step - PAGE_SIZE] {
-            assert_eq!(walk(s.vttbr(), s.vtcr(), at).map(|leaf| leaf.level), Some(level), "{at:#x}");
+            assert_eq!(walk(s.root(), s.vtcr(), at).map(|leaf| leaf.level), Some(level), "{at:#x}");
         }
         offset += step;
     }

@@ -18,6 +18,11 @@ fn sources(directory: &Path, texts: &mut Vec<String>) {
     }
 }
 
+/// A source of a transcript.
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mezz/golden").join(name)
+}
+
 /// All codes that the sources can emit.
 fn emitted() -> BTreeSet<String> {
     let mut texts = Vec::new();
@@ -79,9 +84,10 @@ fn a_dump_has_all_defaults_and_reads_back() {
         text,
         "[machine]\nboard = \"qemu-virt\"\ncpu = \"max\"\ncpus = 1\nram = \"512M\"\ngic = 3\n\n\
          [vm.alpha]\nkernel = \"Image\"\n# firmware: none\ninitrd = \"initrd.gz\"\ncmdline = \"say \\\"a\\\\b\\\"\"\n\
-         memory = \"64M\"\nvcpus = 2\ngic = 2\n\n\
+         memory = \"64M\"\nvcpus = 2\ngic = 2\n\
+         # weight: 256\n# cap: none\n# affinity: all CPUs\n# console-log: 64K\n\n\
          [vm.beta]\nkernel = \"Image\"\n# firmware: none\n# initrd: none\ncmdline = \"\"\nmemory = \"256M\"\nvcpus = 1\n\
-         # gic: as the machine's\n"
+         # gic: as the machine's\n# weight: 256\n# cap: none\n# affinity: all CPUs\n# console-log: 64K\n"
     );
     bench.file("again.toml", &text);
     assert_eq!(bench.mezz(&["dump", "again.toml"]).status(0).out, text);
@@ -109,6 +115,43 @@ fn a_bundle_unpacked_and_dumped_makes_the_same_bundle() {
     bench.mezz(&["pack", "out/vms.toml", "-o", "b.cpio"]).status(0);
     let bytes = |name: &str| std::fs::read(bench.path(name)).unwrap();
     assert!(bytes("a.cpio") == bytes("b.cpio"), "{text}");
+}
+
+#[test]
+fn shares_are_packed_and_dumped() {
+    let bench = Bench::new();
+    bench.file("vms.toml", std::fs::read(golden("shares-fine.toml")).unwrap());
+    let done = bench.mezz(&["dump", "vms.toml"]).status(0).out;
+    for part in [
+        "weight = 512\ncap = 50\naffinity = \"0-1,3\"\nconsole-log = \"1M\"\n",
+        "# cap: none\naffinity = [\"all\", \"3\"]\ndedicated = true\n# console-log: 64K\n",
+    ] {
+        assert!(done.contains(part), "no {part} in {done}");
+    }
+    bench.mezz(&["pack", "vms.toml", "-o", "a.cpio"]).status(0);
+    bench.file("again.toml", &done);
+    bench.mezz(&["pack", "again.toml", "-o", "b.cpio"]).status(0);
+    let bytes = |name: &str| std::fs::read(bench.path(name)).unwrap();
+    assert!(bytes("a.cpio") == bytes("b.cpio"), "{done}");
+    let packed = bench.mezz(&["dump", "a.cpio"]).status(0).out;
+    assert!(packed.contains("affinity = [\"all\", \"3\"]\ndedicated = true\n"), "{packed}");
+    // The bundle of a larger machine, on a smaller one.
+    bench.mezz(&["check", "a.cpio", "--cpus", "3"]).status(1).says(&[
+        "E0333",
+        "has no CPU 3",
+        "hard-affinity = \"0-1,3\"",
+    ]);
+    bench.mezz(&["check", "a.cpio", "--cpus", "4"]).status(0);
+    bench.mezz(&["check", "a.cpio", "--ram", "1G"]).status(0);
+    bench.mezz(&["check", "vms.toml", "--cpus", "3"]).status(1).says(&["E0333", "--> vms.toml:9:12"]);
+    bench.file("one.toml", "[vm.a]\nkernel = \"Image\"\ndedicated = true\n");
+    bench
+        .mezz(&["run", "one.toml", "--modules", "--print"])
+        .status(2)
+        .says(&["E0513", "only a bundle can say this"]);
+    bench.mezz(&["run", "vms.toml", "--gic", "2", "--cpus", "9"]).status(2).says(&["E0506", "use 1 to 8"]);
+    let line = bench.mezz(&["run", "vms.toml", "--print"]).status(0).out;
+    assert!(line.contains("-smp 4"), "the configuration's own number of CPUs: {line}");
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub(crate) const PLAIN: Setting = Setting {
 };
 
 /// All that need nothing special; those for the interrupt controller are in gic.rs.
-const GUESTS: [&str; 14] = [
+const GUESTS: [&str; 15] = [
     "hello",
     "registers",
     "fp",
@@ -51,6 +51,7 @@ const GUESTS: [&str; 14] = [
     "undefined",
     "el0",
     "aarch32",
+    "pvtime",
 ];
 
 /// Those whose outcome depends on what the CPU has.
@@ -85,6 +86,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         Setting { guest: "fp", vcpus: 2, label: "two vCPUs on one CPU", ..PLAIN },
         Setting { guest: "fp", vcpus: 2, label: "two vCPUs on two CPUs", more: &["--cpus", "2"], ..PLAIN },
         Setting { guest: "tree", vcpus: 4, label: "four vCPUs", ..PLAIN },
+        Setting { guest: "pvtime", vcpus: 3, label: "three vCPUs", ..PLAIN },
         Setting { guest: "hello", label: "one of four CPUs", more: &["--cpus", "4"], ..PLAIN },
         Setting { guest: "hello", label: "as a module", more: &["--modules"], ..PLAIN },
     ]);

@@ -7,6 +7,7 @@
 mod v2;
 mod v3;
 
+use super::sys::op;
 use crate::fdt;
 use crate::machine::{IntId, ppi};
 use crate::map::GicVersion;
@@ -17,6 +18,15 @@ use crate::vdev::vgic::lr;
 
 /// Every interrupt has one priority: EL2 takes none while it runs, so order does not matter.
 const PRIORITY: u32 = 0xa0a0_a0a0;
+
+/// How a CPU is reached.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    /// MPIDR affinity.
+    pub(super) affinity: u64,
+    /// What the register that sends SGIs takes to send it SGI 0: ICC_SGI1R_EL1 or GICD_SGIR.
+    pub(super) signal: u64,
+}
 
 /// One CPU's way to the GIC, whatever its version.
 pub(super) enum Gic {
@@ -89,12 +99,14 @@ impl Gic {
         }
     }
 
-    /// Lets a shared interrupt through, to this CPU.
-    pub(super) fn enable_spi(&self, id: IntId, mpidr: u64) {
-        match self {
-            Self::V3(gic) => gic.enable_spi(id, mpidr),
-            Self::V2(gic) => gic.enable_spi(id),
-        }
+    /// How others reach this CPU, whose affinity it is.
+    pub(super) fn peer(&self, affinity: u64) -> Peer {
+        Peer { affinity, signal: either!(self, gic => gic.signal(affinity)) }
+    }
+
+    /// Lets a shared interrupt through, to that CPU alone.
+    pub(super) fn enable_spi(&self, id: IntId, to: &Peer) {
+        either!(self, gic => gic.enable_spi(id, to));
     }
 
     /// Acknowledges the most urgent pending interrupt.
@@ -109,9 +121,11 @@ impl Gic {
         either!(self, gic => gic.done(id, keep_active));
     }
 
-    /// Has the CPU with this MPIDR look at its mailbox.
-    pub(super) fn kick(&self, mpidr: u64) {
-        either!(self, gic => gic.kick(mpidr));
+    /// Has that CPU look at its mailbox: SGI 0.
+    #[inline(always)]
+    pub(super) fn kick(&self, peer: &Peer) {
+        op!("dsb ishst"); // what it shall find there comes first
+        either!(self, gic => gic.send(peer.signal));
     }
 
     /// Sets or clears the active state of a private interrupt: it belongs to the vCPU whose timer it is.

@@ -8,6 +8,7 @@
 //! against the guest's own accesses by GICV: all are Device accesses to one peripheral, which stay in order
 //! (Arm ARM B2.3.4).
 
+use super::Peer;
 use crate::addr::{Address, HostRange};
 use crate::arch::sys::op;
 use crate::machine::{IntId, ppi};
@@ -176,20 +177,20 @@ impl Gic {
         }
     }
 
-    /// This CPU's bit in a list of targets, as ITARGETSR of its own interrupts says; with one CPU it says none.
-    fn own_target(&self) -> u32 {
-        match self.distributor.itargetsr[0].get() & 0xff {
-            0 => 1,
-            own => own,
-        }
+    /// GICD_SGIR for SGI 0 to this CPU: its bit in a list of targets, as ITARGETSR of its own interrupts says, each of
+    /// those that exist. With one CPU they say none.
+    pub(crate) fn signal(&self, _affinity: u64) -> u64 {
+        let words = self.distributor.itargetsr[..8].iter().fold(0, |all, word| all | word.get());
+        let own = (words | words >> 8 | words >> 16 | words >> 24) & 0xff;
+        u64::from(own.max(1)) << 16
     }
 
-    /// Lets a shared interrupt through, to this CPU.
-    pub(crate) fn enable_spi(&self, id: IntId) {
+    /// Lets a shared interrupt through, to that CPU alone. Not for two CPUs at once.
+    pub(crate) fn enable_spi(&self, id: IntId, to: &Peer) {
         let n = id.0 as usize;
         if (32..1020).contains(&n) {
             let (word, shift) = (&self.distributor.itargetsr[n / 4], n % 4 * 8);
-            word.set(word.get() & !(0xff << shift) | self.own_target() << shift);
+            word.set(word.get() & !(0xff << shift) | (to.signal as u32 >> 16 & 0xff) << shift);
             self.distributor.isenabler[n / 32].set(1 << (n % 32));
         }
     }
@@ -232,10 +233,10 @@ impl Gic {
         }
     }
 
-    /// Sends SGI 0 to the CPU with this MPIDR: a GICv2 numbers its CPU interfaces by Aff0.
-    pub(crate) fn kick(&self, mpidr: u64) {
-        op!("dsb ishst"); // what the other CPU shall find comes first
-        self.distributor.sgir.set(1 << (16 + (mpidr & 7)));
+    /// Sends what [`signal`](Self::signal) gave on the CPU that it is for.
+    #[inline(always)]
+    pub(crate) fn send(&self, signal: u64) {
+        self.distributor.sgir.set(signal as u32);
     }
 }
 

@@ -4,6 +4,7 @@
 //! interrupt drops the priority; deactivation is separate, so that a guest's own end can do it through a
 //! list register). Source: GICv3 and v4 specification (IHI 0069H).
 
+use super::Peer;
 use crate::addr::{Address, HostRange};
 use crate::arch::sys::{op, read, write};
 use crate::machine::{IntId, ppi};
@@ -149,11 +150,11 @@ impl Gic {
         r.isenabler0.set(private.iter().fold(0xffff, |mask, id| mask | 1 << id.0));
     }
 
-    /// Lets a shared interrupt through, to this CPU.
-    pub(crate) fn enable_spi(&self, id: IntId, mpidr: u64) {
+    /// Lets a shared interrupt through, to that CPU alone.
+    pub(crate) fn enable_spi(&self, id: IntId, to: &Peer) {
         let n = id.0 as usize;
         if (32..1020).contains(&n) {
-            self.distributor.irouter[n].set(affinity(mpidr));
+            self.distributor.irouter[n].set(to.affinity); // its fields are where MPIDR has them
             self.distributor.isenabler[n / 32].set(1 << (n % 32));
         }
     }
@@ -188,19 +189,17 @@ impl Gic {
         super::super::isb();
     }
 
-    /// Sends SGI 0 to the CPU with this MPIDR.
-    pub(crate) fn kick(&self, mpidr: u64) {
-        let aff = |n: u32| mpidr >> if n == 3 { 32 } else { n * 8 } & 0xff;
-        let value = aff(3) << 48 | (aff(0) >> 4) << 44 | aff(2) << 32 | aff(1) << 16 | 1 << (aff(0) & 0xf);
-        op!("dsb ishst"); // what the other CPU shall find comes first
-        write!("S3_0_C12_C11_5", value); // ICC_SGI1R_EL1
-        super::super::isb();
+    /// ICC_SGI1R_EL1 for SGI 0 to the CPU with this affinity.
+    pub(crate) fn signal(&self, affinity: u64) -> u64 {
+        crate::cpus::sgi1r(affinity)
     }
-}
 
-/// MPIDR's affinity fields as GICD_IROUTER has them.
-fn affinity(mpidr: u64) -> u64 {
-    mpidr & 0xff_00ff_ffff
+    /// Sends what [`signal`](Self::signal) gave.
+    #[inline(always)]
+    pub(crate) fn send(&self, signal: u64) {
+        write!("S3_0_C12_C11_5", signal); // ICC_SGI1R_EL1
+        super::super::isb(); // now, not when the next exception comes by
+    }
 }
 
 /// The redistributor of the CPU with this MPIDR in one region of frames.

@@ -12,7 +12,7 @@ use clap::Args;
 use mezzanine::config::{Bytes, Findings, HostFacts, VmConfig, bundle, check_all, check_tree_all, set_aside};
 use mezzanine::problem::Problem;
 
-use crate::host::{self, Host, HostArgs};
+use crate::host::{self, Host, HostArgs, MAX_CPUS};
 use crate::input::{Input, Kind};
 use crate::report::{self, Report, Reports, Source};
 use crate::spec::Spec;
@@ -89,8 +89,12 @@ fn tell(name: &str, outcome: Outcome) -> ExitCode {
     ExitCode::from(u8::from(errors > 0))
 }
 
-fn described(facts: &HostFacts, ram: Option<u64>) -> String {
-    let cpus = format!("{} CPU{}", facts.cpus, if facts.cpus == 1 { "" } else { "s" });
+fn described(facts: &HostFacts, ram: Option<u64>, any_cpus: bool) -> String {
+    let cpus = match facts.cpus {
+        _ if any_cpus => "any number of CPUs".to_owned(),
+        1 => "1 CPU".to_owned(),
+        n => format!("{n} CPUs"),
+    };
     let gic = host::number(facts.gic);
     let ram = ram.map_or(String::new(), |ram| format!("{} of RAM, ", Bytes(ram)));
     // Whole MiB are what can be compared.
@@ -111,7 +115,10 @@ fn config(input: &Input, args: &HostArgs) -> Outcome {
         Ok(host) => {
             let facts = host.facts(spec.bundle_size());
             reports.extend(spec.check(Some(&facts)));
-            format!("checked for the machine that mezz run starts: {}", described(&facts, Some(host.ram)))
+            format!(
+                "checked for the machine that mezz run starts: {}",
+                described(&facts, Some(host.ram), false)
+            )
         }
         Err(report) => {
             reports.push(report);
@@ -133,10 +140,17 @@ fn archive(input: &Input, args: Option<&HostArgs>) -> Outcome {
         match Host::decide(args, &spec) {
             Ok(host) => {
                 let mut known = host.facts(input.bytes.len() as u64);
+                if args.cpus.is_none() {
+                    // Nobody said how many.
+                    known.cpus = MAX_CPUS;
+                }
                 machine = match args.ram {
                     Some(ram) => {
                         chosen_ram(&vms, &host, input.bytes.len() as u64, &mut found);
-                        format!("checked for a machine of {}", described(&known, Some(ram)))
+                        format!(
+                            "checked for a machine of {}",
+                            described(&known, Some(ram), args.cpus.is_none())
+                        )
                     }
                     None => {
                         // Nobody said how much there is.
@@ -182,7 +196,7 @@ fn tree(input: &Input) -> Outcome {
     let machine = known.map_or(String::new(), |known| {
         let bundle =
             if known.bundle { "; the VMs of its bundle are not in it: check that by itself" } else { "" };
-        format!("checked for the machine that it describes: {}{bundle}", described(&known.host, None))
+        format!("checked for the machine that it describes: {}{bundle}", described(&known.host, None, false))
     });
     let vms = known.map_or(0, |known| known.vms);
     Outcome { reports, left_out: found.left_out, vms, machine }
@@ -255,12 +269,28 @@ fn find(text: &dts::Text, problem: &Problem) -> Option<Range<usize>> {
         "vcpus" => text.find(path, "cpus"),
         "gic" => text.find(path, "mezzanine,gic-version"),
         "firmware" => text.find(path, "mezzanine,firmware"),
+        "weight" => text.find(path, "mezzanine,weight"),
+        "cap" => text.find(path, "mezzanine,cap"),
+        "dedicated" => text.find(path, "mezzanine,dedicated"),
+        "console-log" => text.find(path, "mezzanine,console-log"),
+        "affinity" => affinity(text, path, problem),
         "kernel" => module("multiboot,kernel", "xen,uefi-binary"),
         "initrd" => module("multiboot,ramdisk", "xen,uefi-binary"),
         "cmdline" => module("multiboot,kernel", "bootargs").or_else(|| text.find(path, "bootargs")),
         _ => None,
     };
     found.or_else(|| text.find(path, ""))
+}
+
+/// The affinity of the vCPU that a problem names, if it has one of its own.
+fn affinity(text: &dts::Text, path: &str, problem: &Problem) -> Option<Range<usize>> {
+    let (_, rest) = problem.what.as_str().split_once("vCPU ")?;
+    let vcpu: u32 = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    let own = |child: &&str| {
+        let says = |name, value: &str| text.find(child, name).is_some_and(|span| text.at(span) == value);
+        says("compatible", "compatible = \"xen,vcpu\"") && says("id", &format!("id = <{vcpu:#x}>"))
+    };
+    text.find(text.children(path).find(own)?, "hard-affinity")
 }
 
 #[cfg(test)]

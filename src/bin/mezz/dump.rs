@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use mezzanine::config::{Bytes, Findings, VmConfig, bundle};
+use mezzanine::config::{Bytes, CpuList, Findings, VmConfig, bundle};
 
 use crate::host::{self, Host, HostArgs};
 use crate::input::{Input, Kind};
@@ -108,6 +108,7 @@ fn guest(out: &mut String, vm: &VmConfig<'_>, files: &[Option<String>; 3]) {
         Some(gic) => _ = writeln!(out, "gic = {}", host::number(gic)),
         None => out.push_str("# gic: as the machine's\n"),
     }
+    shares(out, vm);
     // A bundle can say what a configuration has no words for.
     if vm.without_uart {
         out.push_str("# no serial port: a bundle has no vpl011 here, and TOML cannot say so\n");
@@ -118,6 +119,41 @@ fn guest(out: &mut String, vm: &VmConfig<'_>, files: &[Option<String>; 3]) {
     if vm.partial_tree.is_some() {
         out.push_str("# a partial device tree: TOML cannot say so\n");
     }
+}
+
+/// What a guest has of the CPUs, and what is kept of its output.
+fn shares(out: &mut String, vm: &VmConfig<'_>) {
+    let _ = match vm.weight {
+        Some(weight) => writeln!(out, "weight = {weight}"),
+        None if vm.dedicated => Ok(()),
+        None => writeln!(out, "# weight: {}", vm.weight_or_default()),
+    };
+    let _ = match vm.cap {
+        Some(cap) => writeln!(out, "cap = {cap}"),
+        None => writeln!(out, "# cap: none"),
+    };
+    let list = |mask: u64| match mask {
+        0 => quoted("all"),
+        mask => quoted(&CpuList(mask).to_string()),
+    };
+    let _ = match vm.affinity.as_slice() {
+        [] => writeln!(out, "# affinity: all CPUs"),
+        [first, rest @ ..] if rest.iter().all(|mask| mask == first) => {
+            writeln!(out, "affinity = {}", list(*first))
+        }
+        masks => {
+            let lists: Vec<String> = masks.iter().map(|mask| list(*mask)).collect();
+            writeln!(out, "affinity = [{}]", lists.join(", "))
+        }
+    };
+    if vm.dedicated {
+        out.push_str("dedicated = true\n");
+    }
+    let log = Bytes(vm.console_log_bytes().into());
+    let _ = match vm.console_log {
+        Some(_) => writeln!(out, "console-log = \"{log}\""),
+        None => writeln!(out, "# console-log: {log}"),
+    };
 }
 
 /// A text as TOML's basic string.

@@ -10,8 +10,10 @@ use crate::report::Report;
 use crate::size;
 use crate::spec::Spec;
 
-/// CPUs of a machine at most: as many as `virt` has with a GICv3.
-pub(crate) const MAX_CPUS: u16 = 512;
+/// CPUs of a machine at most; `virt` has up to 123 with a GICv3 and RAM where guests' is.
+pub(crate) const MAX_CPUS: u16 = config::MAX_CPUS;
+/// CPUs of a machine with a GICv2.
+pub(crate) const MAX_CPUS_V2: u16 = 8;
 
 /// Options that size a machine; they come before what a configuration says of it.
 #[derive(Args, Clone, Copy, Debug, Default)]
@@ -70,7 +72,7 @@ impl Host {
     /// The machine for these guests, by options, else the configuration, else what does.
     ///
     /// # Errors
-    /// E0507 for RAM that is no whole number of MiB.
+    /// E0507 for RAM that is no whole number of MiB, E0506 for more CPUs than the machine's GIC has room for.
     pub(crate) fn decide(args: &HostArgs, spec: &Spec) -> Result<Self, Report> {
         let own = &spec.machine;
         let asked = args.ram.or(own.ram);
@@ -79,11 +81,14 @@ impl Host {
                 .help("use whole MiB");
             return Err(if args.ram.is_some() { report } else { spec.at_machine(report, "ram", "") });
         }
-        Ok(Self {
-            cpus: args.cpus.or(own.cpus).unwrap_or(1),
-            ram: asked.unwrap_or_else(|| enough(spec)),
-            gic: args.gic.or(own.gic).unwrap_or(GicVersion::V3),
-        })
+        let gic = args.gic.or(own.gic).unwrap_or(GicVersion::V3);
+        let cpus = args.cpus.or(own.cpus).unwrap_or(1);
+        if gic == GicVersion::V2 && cpus > MAX_CPUS_V2 {
+            let report = Report::new("E0506", format!("a machine with a GICv2 cannot have {cpus} CPUs"))
+                .help(format!("use 1 to {MAX_CPUS_V2}, or gic = 3 for up to {MAX_CPUS}"));
+            return Err(if args.cpus.is_some() { report } else { spec.at_machine(report, "cpus", "") });
+        }
+        Ok(Self { cpus, ram: asked.unwrap_or_else(|| enough(spec)), gic })
     }
 
     /// What it has for guests when a bundle of so many bytes is its initrd: what Mezzanine finds there, on `virt`.

@@ -68,6 +68,16 @@ pub(crate) struct VmSpec {
     pub(crate) vcpus: u16,
     /// The GIC that it sees; None leaves it to Mezzanine.
     pub(crate) gic: Option<GicVersion>,
+    /// Its weight beside others.
+    pub(crate) weight: Option<u16>,
+    /// Percent of a CPU for each vCPU.
+    pub(crate) cap: Option<u8>,
+    /// The CPUs of each vCPU, as the library has them.
+    pub(crate) affinity: Vec<u64>,
+    /// Each vCPU has a CPU to itself.
+    pub(crate) dedicated: bool,
+    /// Bytes of output that are kept.
+    pub(crate) console_log: Option<u32>,
     /// One of its files is not there.
     pub(crate) unreadable: bool,
     /// Where each key's value stands; `name` is where the guest starts.
@@ -107,6 +117,11 @@ impl VmSpec {
             memory: DEFAULT_MEMORY,
             vcpus: 1,
             gic: None,
+            weight: None,
+            cap: None,
+            affinity: Vec::new(),
+            dedicated: false,
+            console_log: None,
             unreadable: false,
             spans: Spans::new(),
         }
@@ -122,6 +137,11 @@ impl VmSpec {
             memory: self.memory,
             vcpus: self.vcpus,
             gic: self.gic,
+            weight: self.weight,
+            cap: self.cap,
+            affinity: self.affinity.clone(),
+            dedicated: self.dedicated,
+            console_log: self.console_log,
             ..VmConfig::named(&self.name)
         }
     }

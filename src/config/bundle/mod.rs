@@ -28,7 +28,7 @@ struct File<'a> {
 }
 
 /// Files that a bundle may hold: four for each of its VMs, and some.
-const MAX_FILES: usize = 1100;
+const MAX_FILES: usize = 4100;
 
 /// All files of a bundle.
 struct Archive<'a>(Vec<File<'a>>);

@@ -4,9 +4,10 @@ use super::TREE;
 use super::newc::{HEADER_SIZE, TRAILER};
 use crate::addr::Address;
 use crate::config::domain::{
-    DEVICE_TREE, DOMAIN, FILE, FIRMWARE, GIC_VERSION, KERNEL, MODULE, RAMDISK, STATIC_CELLS, STATIC_MEMORY,
+    CAP, CONSOLE_LOG, DEDICATED, DEVICE_TREE, DOMAIN, FILE, FIRMWARE, GIC_VERSION, HARD_AFFINITY, KERNEL,
+    MODULE, RAMDISK, STATIC_CELLS, STATIC_MEMORY, VCPU, WEIGHT,
 };
-use crate::config::{VmConfig, check};
+use crate::config::{CpuList, VmConfig, check};
 use crate::fdt::Flat;
 use crate::map::GicVersion;
 use crate::problem;
@@ -85,6 +86,14 @@ fn domain(
         Some(GicVersion::V3) => tree.cells(GIC_VERSION, &[3]),
         None => tree,
     };
+    let shares =
+        [(WEIGHT, vm.weight.map(u32::from)), (CAP, vm.cap.map(u32::from)), (CONSOLE_LOG, vm.console_log)];
+    for (name, value) in shares {
+        value.into_iter().for_each(|value| _ = tree.cells(name, &[value]));
+    }
+    if vm.dedicated {
+        tree.flag(DEDICATED);
+    }
     if !vm.static_memory.is_empty() {
         let pieces: Vec<u64> =
             vm.static_memory.iter().flat_map(|piece| [piece.start().raw(), piece.size()]).collect();
@@ -96,6 +105,10 @@ fn domain(
     }
     if let Some(path) = kernel {
         module(tree, "kernel", KERNEL, path).text("bootargs", vm.cmdline).end();
+    }
+    for (id, mask) in (0u32..).zip(&vm.affinity).filter(|(_, mask)| **mask != 0) {
+        tree.begin(&format!("vcpu{id}")).text("compatible", VCPU).cells("id", &[id]);
+        tree.text(HARD_AFFINITY, &format!("{}", CpuList(*mask))).end();
     }
     for (kind, name, path) in further {
         if let Some(path) = path {

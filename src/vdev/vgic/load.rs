@@ -292,6 +292,9 @@ impl Vgic {
     ///
     /// After `Machine::fold`. Clears [`attention`](Self::attention). Returns which other vCPUs got something
     /// by it: an SPI that was routed away while it was pending here.
+    ///
+    /// A vCPU that gets on a CPU does this before its first entry there in any case: [`unload`](Self::unload)
+    /// left its list registers empty and `attention` as it found it, false, whatever waits in the banks.
     #[inline(always)]
     pub fn sync(&self, me: VcpuId, lists: &mut Lists) -> Kicks {
         self.sync_raised(me, lists, Raised::NOTHING)
@@ -315,8 +318,8 @@ impl Vgic {
     #[inline(always)]
     fn sync_with(&self, me: VcpuId, lists: &mut Lists, raise: impl FnOnce(&mut Private)) -> Kicks {
         let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
-        // Before the locks: what others note after that sets it again.
-        cpu.attention.swap(false, Ordering::AcqRel);
+        // Before the locks.
+        cpu.looks();
         let mut private = cpu.private.lock();
         // Under the lock: whoever turns a group off looks there whether this vCPU has anything listed.
         let owing = self.owing.load(Ordering::Relaxed);
@@ -344,7 +347,7 @@ impl Vgic {
         let moved = self.heed_interface(cpu, lists);
         if moved.contains(me) {
             // What came here by that is seen below.
-            cpu.attention.swap(false, Ordering::AcqRel);
+            cpu.looks();
         }
         let mut private = cpu.private.lock();
         let groups = self.groups.load(Ordering::Acquire);
@@ -358,7 +361,7 @@ impl Vgic {
             private: &mut private,
             spis: spis.as_deref_mut(),
             lists,
-            kicks: moved,
+            kicks: Kicks::NONE,
         };
         load.take_eoi_count();
         load.settle_private();
@@ -369,14 +372,11 @@ impl Vgic {
         load.set_hcr(hcr);
         load.report_linked();
         load.private.bank.settle_odd();
-        let kicks = load.kicks.without(me);
-        if !kicks.is_empty() {
-            super::call(&self.cpus, kicks);
-        }
+        let concerned = load.kicks.without(me);
         if lists.emulated {
             self.signal(lists);
         }
-        kicks
+        moved.without(me) | super::call(&self.cpus, concerned)
     }
 
     /// `me` is about to take back what it has listed: GICx_CTLR.RWP need not wait for it any more.
@@ -389,19 +389,24 @@ impl Vgic {
 
     /// Empties the list registers of a vCPU that left its CPU, after `Machine::put`, which cleared the
     /// physical active state of its linked interrupts too. Returns whom to kick.
+    ///
+    /// Clears [`attention`](Self::attention): it is true in the end only if something came meanwhile. Whether
+    /// anything of what is left in the banks would be signalled is for [`signals`](Self::signals) to say.
     pub fn unload(&self, me: VcpuId, lists: &mut Lists) -> Kicks {
         let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
         // Nothing is listed in the end.
         lists.signalled = 0;
         self.pay(me);
-        let moved = self.heed_interface(cpu, lists);
-        let groups = self.groups.load(Ordering::Relaxed);
+        let moved = self.heed_interface(cpu, lists).without(me);
+        // Before the locks, and after what may have called this vCPU too.
+        cpu.looks();
+        let groups = self.groups.load(Ordering::Acquire);
         let mut private = cpu.private.lock();
         if lists.used == 0 && lists.hcr == lr::HCR_EN && private.bank.odd == 0 {
             lists.parked = private.bank.parked();
             // Of an end since the last entry: `put` has seen to it.
             lists.release = 0;
-            return moved.without(me);
+            return moved;
         }
         let mut spis = self.spis.lock();
         let before = lists.lr;
@@ -413,7 +418,7 @@ impl Vgic {
             private: &mut private,
             spis: Some(&mut spis),
             lists,
-            kicks: moved,
+            kicks: Kicks::NONE,
         };
         load.take_eoi_count();
         load.empty();
@@ -422,11 +427,6 @@ impl Vgic {
         load.report_linked();
         load.lists.release = 0;
         load.private.bank.settle_odd();
-        let kicks = load.kicks.without(me);
-        if load.private.bank.deliverable(groups) != 0 || cpu.spi_banks.load(Ordering::Relaxed) != 0 {
-            cpu.attention.store(true, Ordering::Release);
-        }
-        super::call(&self.cpus, kicks);
-        kicks
+        moved | super::call(&self.cpus, load.kicks.without(me))
     }
 }

@@ -9,17 +9,28 @@
 //!
 //! # How the run loop uses it
 //!
-//! * Before each entry: `if attention(me) { machine.fold(vcpu); sync(me, &mut vcpu.lists) }`; the same on a
-//!   maintenance interrupt. What is returned has to be kicked, as have the [`Kicks`] of every other call.
+//! * When a vCPU gets on a CPU: `sync`, whatever `attention` says.
+//! * Before each further entry: `if attention(me) { machine.fold(vcpu); sync(me, &mut vcpu.lists) }`; the same
+//!   on a maintenance interrupt. What is returned has to be kicked, as have the [`Kicks`] of every other call.
 //! * What a vCPU's own exit raises for itself goes through [`Vgic::sync_raised`]: a `fold` and a `sync` in one.
 //! * WFI: `fold`; `sync` if `attention`; then [`Vgic::signals`] decides whether to block. A vCPU that is
 //!   blocked and gets a kick does the same again.
 //! * When a vCPU leaves its CPU: `Machine::put`, then [`Vgic::unload`]: then no list register of a vCPU that
-//!   does not run holds anything, and nobody has to wait for it.
+//!   does not run holds anything, and nobody has to wait for it. [`Vgic::signals`] says whether it may be
+//!   parked as blocked; `attention`, asked once it is where others find it, whether something came meanwhile.
 //! * ICC_DIR_EL1 traps at times (see [`Vgic::deactivate`]); no other register of the CPU interface does but
 //!   those that make SGIs. Where there is no hardware for it ([`VgicConfig::emulated`]) all of it does, to
 //!   [`Vgic::icc`] or [`Frame::Gicc`]; list registers are never loaded then, and what the guest is signalled
 //!   at its next entry is [`Lists::signalled`].
+//!
+//! # Attention
+//!
+//! A flag for each vCPU: something was noted for it in a bank, a queue or a register of all. Whoever notes
+//! anything does that first and sets the flag second, and only who turned it from false to true has the vCPU
+//! among its [`Kicks`]: whoever found it true knows that another one kicks, and that the vCPU turns it back
+//! before it locks its bank, so that it sees what was noted. A vCPU itself turns it back, in `sync` and in
+//! `unload`, before it looks at anything; and it looks at the flag before each entry, so that what it notes
+//! for itself kicks nobody.
 //!
 //! # Linked interrupts
 //!
@@ -169,14 +180,34 @@ impl Private {
     }
 }
 
-/// Tells each of `kicks` to look.
-#[inline(always)]
-fn call(cpus: &[Cpu], kicks: Kicks) {
-    for vcpu in kicks {
-        if let Some(cpu) = cpus.get(usize::from(vcpu.0)) {
-            cpu.attention.store(true, Ordering::Release);
-        }
+impl Cpu {
+    /// Has this vCPU look; says whether nobody had before, so that it is the caller's to kick.
+    ///
+    /// After what there is to be seen has been noted.
+    #[inline(always)]
+    fn call(&self) -> bool {
+        // A read-modify-write even where it is true already: its order against the vCPU's own is what counts.
+        !self.attention.swap(true, Ordering::AcqRel)
     }
+
+    /// Has the caller itself look before its next entry.
+    #[inline(always)]
+    fn look_later(&self) {
+        self.attention.store(true, Ordering::Release);
+    }
+
+    /// The vCPU is about to look: what others note from here on sets it again.
+    #[inline(always)]
+    fn looks(&self) {
+        self.attention.swap(false, Ordering::AcqRel);
+    }
+}
+
+/// Has each of `concerned` look; returns those that nobody else has called.
+#[inline(always)]
+fn call(cpus: &[Cpu], concerned: Kicks) -> Kicks {
+    let called = |vcpu: &VcpuId| cpus.get(usize::from(vcpu.0)).is_some_and(Cpu::call);
+    concerned.filter(called).fold(Kicks::NONE, |kicks, vcpu| kicks | Kicks::of(vcpu))
 }
 
 /// The interrupt controller of one VM.
@@ -396,16 +427,18 @@ impl Vgic {
         let Some(cpu) = self.cpu(me) else { return Kicks::NONE };
         if intid < 32 {
             cpu.private.lock().bank.clear_active(bit(lane));
-            return self.look(cpu, me);
+            cpu.look_later();
+            return Kicks::NONE;
         }
         let bank = (intid as usize >> 5).wrapping_sub(1);
         let mut spis = self.spis.lock();
         let Some(here) = spis.banks.get_mut(bank) else { return Kicks::NONE };
         here.bank.clear_active(bit(lane));
-        spis.refresh(&self.cpus, bank, bit(lane)) | self.look(cpu, me)
+        cpu.look_later();
+        spis.refresh(&self.cpus, bank, bit(lane))
     }
 
-    /// Whether `me` has to `sync` before it enters.
+    /// Whether `me` has to `sync` before it enters, or to look again before it blocks.
     #[inline(always)]
     pub fn attention(&self, me: VcpuId) -> bool {
         self.cpu(me).is_some_and(|cpu| cpu.attention.load(Ordering::Acquire))
@@ -434,6 +467,9 @@ impl Vgic {
             emulated: self.emulated,
             ..Lists::default()
         };
+        if let Some(cpu) = self.cpu(me) {
+            cpu.look_later();
+        }
     }
 
     /// Everything as after reset but the lines of devices; the VM must not be running. `reset_cpu` of each
@@ -469,8 +505,7 @@ impl Vgic {
     /// Has `vcpu` look.
     #[inline(always)]
     fn look(&self, cpu: &Cpu, vcpu: VcpuId) -> Kicks {
-        cpu.attention.store(true, Ordering::Release);
-        Kicks::of(vcpu)
+        if cpu.call() { Kicks::of(vcpu) } else { Kicks::NONE }
     }
 }
 

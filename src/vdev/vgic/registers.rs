@@ -269,8 +269,12 @@ impl Vgic {
         if touched & (before | bank.wanted()) | bank.release == 0 {
             return DONE;
         }
+        if vcpu == access.me {
+            cpu.look_later();
+            return DONE;
+        }
         if place.array == Array::ClearEnable && touched & bank.listed != 0 {
-            self.owe(Kicks::of(vcpu).without(access.me));
+            self.owe(Kicks::of(vcpu));
         }
         Outcome::Done(0, self.look(cpu, vcpu))
     }
@@ -331,14 +335,15 @@ impl Vgic {
         touched: u32,
     ) -> Outcome {
         let listed = spis.banks.get(bank).map_or(0, |here| here.bank.listed);
-        let kicks = spis.refresh(&self.cpus, bank, touched);
+        let concerned = spis.settle(&self.cpus, bank, touched);
         if array == Array::ClearEnable && touched & listed != 0 {
-            self.owe(kicks.without(me));
+            self.owe(concerned.without(me));
         }
-        Outcome::Done(0, kicks)
+        Outcome::Done(0, super::call(&self.cpus, concerned))
     }
 
-    /// Until these have been through `sync`, GICx_CTLR.RWP reads as one.
+    /// Until these have been through `sync`, GICx_CTLR.RWP reads as one. Before they are called, or one that
+    /// comes at once would have paid before it owed.
     pub(super) fn owe(&self, vcpus: Kicks) {
         self.owing.fetch_or(vcpus.0, Ordering::Relaxed);
     }

@@ -13,16 +13,19 @@ impl Vgic {
     /// distributor and in ICC_IGRPENn_EL1, above ICC_PMR_EL1, and able to preempt what is active. With
     /// EOImode 1 the running priority is taken as idle: a guest that sleeps in a handler wakes too often
     /// rather than never. An emulated interface knows.
+    ///
+    /// After [`unload`](Self::unload) too: what is listed nowhere is looked at where it waits, so that a vCPU is
+    /// parked exactly if it would sleep on.
     pub fn signals(&self, me: VcpuId, lists: &Lists) -> bool {
         let Some(cpu) = self.cpu(me) else { return false };
         self.suspect_interface(me, cpu, lists);
-        if lists.emulated {
+        if lists.emulated && lists.used != 0 {
             return lists.signalled != 0;
         }
         let groups = self.groups.load(Ordering::Relaxed);
         let private = cpu.private.lock();
         let spis = private.spi_lists != 0 || cpu.spi_banks.load(Ordering::Acquire) != 0;
-        let mut view = if spis { self.see_spis(me, cpu, lists, groups) } else { Interface::new(lists.vmcr) };
+        let mut view = if spis { self.see_spis(me, cpu, lists, groups) } else { self.view(lists) };
         for n in Bits(u32::from(lists.used)) {
             let entry = read(lists, n);
             if lr::intid(entry) < 32 {
@@ -33,10 +36,18 @@ impl Vgic {
         view.signals()
     }
 
+    /// A CPU interface that has not been shown anything yet.
+    fn view(&self, lists: &Lists) -> Interface {
+        // The active priorities of hardware are not at hand: what is active tells in EOImode 0.
+        let running = if lists.emulated { lists.running(self.form()).min(0xff) as u8 } else { 0xff };
+        let told = !lists.emulated && lists.vmcr & lr::VMCR_VEOIM == 0;
+        Interface { vmcr: lists.vmcr, best: (0xff, 0xff), running, told }
+    }
+
     /// What the CPU interface of `me` sees of SPIs. Its private bank is locked.
     #[inline(never)]
     fn see_spis(&self, me: VcpuId, cpu: &Cpu, lists: &Lists, groups: u32) -> Interface {
-        let mut view = Interface::new(lists.vmcr);
+        let mut view = self.view(lists);
         let spis = self.spis.lock();
         for n in Bits(u32::from(lists.used)) {
             let entry = read(lists, n);
@@ -63,18 +74,16 @@ struct Interface {
     best: (u8, u8),
     /// Running group priority.
     running: u8,
+    /// What is active tells it.
+    told: bool,
 }
 
 impl Interface {
-    fn new(vmcr: u64) -> Self {
-        Self { vmcr, best: (0xff, 0xff), running: 0xff }
-    }
-
     #[inline(always)]
     fn see(&mut self, priority: u8, group1: bool, active: bool) {
         let group = priority & lr::group_mask(self.vmcr, group1);
         if active {
-            if self.vmcr & lr::VMCR_VEOIM == 0 {
+            if self.told {
                 self.running = self.running.min(group);
             }
         } else if self.vmcr & if group1 { lr::VMCR_VENG1 } else { lr::VMCR_VENG0 } != 0 {

@@ -176,19 +176,21 @@ impl Spis {
         }
     }
 
-    /// Brings the queues in line with what happened to `touched`; says who has to look.
+    /// Brings the queues in line with what happened to `touched`, and calls those who have to look.
     pub(super) fn refresh(&mut self, cpus: &[Cpu], bank: usize, touched: u32) -> Kicks {
-        let Some(spis) = self.banks.get(bank) else { return Kicks::NONE };
-        let busy = (spis.bank.listed | spis.queued | spis.bank.wanted()) & touched;
-        if busy == 0 {
-            return Kicks::NONE;
-        }
-        let kicks = self.requeue(cpus, bank, busy);
-        super::call(cpus, kicks);
-        kicks
+        let concerned = self.settle(cpus, bank, touched);
+        super::call(cpus, concerned)
     }
 
-    /// The same for interrupts that may be in a queue or a list register; tells nobody.
+    /// The same, but says who has to look and calls nobody.
+    #[inline(always)]
+    pub(super) fn settle(&mut self, cpus: &[Cpu], bank: usize, touched: u32) -> Kicks {
+        let Some(spis) = self.banks.get(bank) else { return Kicks::NONE };
+        let busy = (spis.bank.listed | spis.queued | spis.bank.wanted()) & touched;
+        if busy == 0 { Kicks::NONE } else { self.requeue(cpus, bank, busy) }
+    }
+
+    /// The same for interrupts that may be in a queue or a list register.
     pub(super) fn requeue(&mut self, cpus: &[Cpu], bank: usize, busy: u32) -> Kicks {
         let mut kicks = Kicks::NONE;
         for lane in Bits(busy) {

@@ -207,14 +207,15 @@ impl Vgic {
             filter::SELF => Kicks::of(me),
             _ => Kicks::NONE,
         };
+        let mut kicks = Kicks::NONE;
         for vcpu in targets {
             if let Some(cpu) = self.cpu(vcpu) {
                 let Private { bank, sources, .. } = &mut *cpu.private.lock();
                 sources.raise(bank, value & 15, Kicks::of(me).0 as u8);
-                self.look(cpu, vcpu);
+                kicks |= self.look(cpu, vcpu);
             }
         }
-        targets
+        kicks
     }
 
     /// GICD_CPENDSGIRn and GICD_SPENDSGIRn: a byte for each SGI, a bit in it for each source.
@@ -240,7 +241,8 @@ impl Vgic {
                 sources.clear(bank, lane, byte & exist);
             }
         }
-        Outcome::Done(0, self.look(cpu, access.me))
+        cpu.look_later();
+        DONE
     }
 
     /// GICD_ITARGETSRn: RAZ/WI if there is one vCPU only; of private interrupts, who reads it.
@@ -317,7 +319,7 @@ impl Vgic {
     pub(super) fn suspect_interface(&self, me: VcpuId, cpu: &Cpu, lists: &Lists) {
         if self.interface_moved(cpu, lists) {
             self.owe(Kicks::of(me));
-            cpu.attention.store(true, Ordering::Release);
+            cpu.look_later();
         }
     }
 

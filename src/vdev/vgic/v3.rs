@@ -219,8 +219,7 @@ impl Vgic {
                 self.owe(Kicks::of(vcpu));
             }
         }
-        super::call(&self.cpus, all);
-        Outcome::Done(0, all)
+        Outcome::Done(0, super::call(&self.cpus, all))
     }
 
     /// GICD_IROUTERn: 64 bits, or either half.

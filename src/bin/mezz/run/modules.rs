@@ -33,6 +33,14 @@ pub(crate) fn options(own: &str, spec: &Spec) -> Result<String, Report> {
             .help("modules cannot bring it: leave --modules away");
         return Err(spec.at_vm(report, vm, "firmware", "only a bundle can have this"));
     }
+    for vm in &spec.vms {
+        let keys = ["weight", "cap", "affinity", "dedicated", "console-log"];
+        if let Some(key) = keys.into_iter().find(|key| vm.spans.contains_key(key)) {
+            let report = Report::new("E0513", format!("VM `{}` has `{key}`", vm.name))
+                .help("modules cannot say so: leave --modules away");
+            return Err(spec.at_vm(report, vm, key, "only a bundle can say this"));
+        }
+    }
     let sizes = format!("memory={} vcpus={}", Bytes(first.memory), first.vcpus);
     Ok(if own.is_empty() { sizes } else { format!("{own} {sizes}") })
 }

@@ -7,8 +7,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use mezzanine::map::GicVersion;
-use mezzanine::problem::nearest;
+use mezzanine::config;
+use mezzanine::map::{GicVersion, MAX_VCPUS};
+use mezzanine::problem::{Problem, nearest};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -22,7 +23,20 @@ mod tests;
 
 const ROOT_KEYS: [&str; 2] = ["machine", "vm"];
 const MACHINE_KEYS: [&str; 5] = ["board", "cpu", "cpus", "ram", "gic"];
-const VM_KEYS: [&str; 7] = ["kernel", "firmware", "initrd", "cmdline", "memory", "vcpus", "gic"];
+const VM_KEYS: [&str; 12] = [
+    "kernel",
+    "firmware",
+    "initrd",
+    "cmdline",
+    "memory",
+    "vcpus",
+    "gic",
+    "weight",
+    "cap",
+    "affinity",
+    "dedicated",
+    "console-log",
+];
 
 /// How many vCPUs there may be, for people.
 const VCPUS: &str = "64, or 8 with gic = 2";
@@ -30,7 +44,14 @@ const VCPUS: &str = "64, or 8 with gic = 2";
 /// What the same things are called elsewhere.
 const MACHINE_SYNONYMS: [(&str, &str); 4] =
     [("memory", "ram"), ("mem", "ram"), ("vcpus", "cpus"), ("smp", "cpus")];
-const VM_SYNONYMS: [(&str, &str); 13] = [
+const VM_SYNONYMS: [(&str, &str); 20] = [
+    ("cpu_weight", "weight"),
+    ("shares", "weight"),
+    ("limit", "cap"),
+    ("hard-affinity", "affinity"),
+    ("cpu_affinity", "affinity"),
+    ("pin", "affinity"),
+    ("console_log", "console-log"),
     ("image", "kernel"),
     ("bios", "firmware"),
     ("rom", "firmware"),
@@ -97,6 +118,15 @@ pub(crate) fn parse(path: String, text: String, directory: &Path) -> (Option<Spe
         );
     }
     (Some(spec), reports)
+}
+
+/// How the library judges a number: for which VM and key.
+type Judge<T> = fn(&str, &str, u64) -> Result<T, Problem>;
+
+/// Affinity as it was written: the CPUs of all vCPUs, or of each.
+enum Lists {
+    One(u64),
+    Each(Vec<u64>),
 }
 
 /// The state of one reading.
@@ -205,6 +235,7 @@ impl Walk<'_> {
         let place = format!("[vm.{}]", vm.name);
         let mut unknown = 0;
         let mut meant_start = false;
+        let mut lists = Lists::One(0);
         let before = self.reports.len();
         for (key, value) in table {
             let word = key.get_ref().as_ref();
@@ -222,8 +253,25 @@ impl Walk<'_> {
                 "cmdline" => vm.cmdline = self.string(value, known).unwrap_or_default().into(),
                 "memory" => vm.memory = self.size(value, known).unwrap_or_default(),
                 "vcpus" => vm.vcpus = self.count(value, known, VCPUS).unwrap_or_default(),
-                _ => vm.gic = self.gic(value, "guests"),
+                "gic" => vm.gic = self.gic(value, "guests"),
+                "weight" => vm.weight = self.share(value, &vm.name, known, config::weight),
+                "cap" => vm.cap = self.share(value, &vm.name, known, config::cap),
+                "affinity" => lists = self.affinity(value, &vm.name),
+                "dedicated" => vm.dedicated = self.flag(value, known).unwrap_or_default(),
+                _ => {
+                    let bytes = self.size(value, known);
+                    vm.console_log =
+                        bytes.and_then(|n| self.judged(value, &vm.name, known, n, config::console_log));
+                }
             }
+        }
+        vm.affinity = match lists {
+            // One for all of them; of a count that is wrong there is word.
+            Lists::One(mask) => vec![mask; usize::from(vm.vcpus.min(MAX_VCPUS))],
+            Lists::Each(masks) => masks,
+        };
+        if vm.affinity.iter().all(|mask| *mask == 0) && vm.affinity.len() == usize::from(vm.vcpus) {
+            vm.affinity.clear();
         }
         if !table.contains_key("kernel") {
             vm.kernel = None;
@@ -243,6 +291,88 @@ impl Walk<'_> {
         }
         // What could not be read is not checked further: one mistake, one report. An unknown key is no value.
         (self.reports.len() == before + unknown).then_some(vm)
+    }
+
+    /// A number that the library judges.
+    fn share<T>(&mut self, value: &Value<'_>, vm: &str, key: &str, judge: Judge<T>) -> Option<T> {
+        let DeValue::Integer(number) = value.get_ref() else {
+            self.wrong_kind(
+                value,
+                key,
+                "a whole number",
+                value.get_ref(),
+                &format!("write `{key} = 50`, without quotes"),
+            );
+            return None;
+        };
+        match u64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => self.judged(value, vm, key, number, judge),
+            Err(_) => {
+                let report = Report::new("E0506", format!("`{key}` is out of range"))
+                    .at(self.source, value.span(), "not such a number")
+                    .help("use a whole number from 1 on");
+                self.reports.push(report);
+                None
+            }
+        }
+    }
+
+    fn judged<T>(
+        &mut self,
+        value: &Value<'_>,
+        vm: &str,
+        key: &str,
+        number: u64,
+        judge: Judge<T>,
+    ) -> Option<T> {
+        let judged = judge(&format!("vm.{vm}"), key, number);
+        judged.map_err(|problem| self.problem(value, problem)).ok()
+    }
+
+    fn problem(&mut self, value: &Value<'_>, problem: Problem) {
+        self.reports.push(Report::from(problem).at(self.source, value.span(), ""));
+    }
+
+    /// A list of CPUs for all vCPUs, or one for each.
+    fn affinity(&mut self, value: &Value<'_>, vm: &str) -> Lists {
+        match value.get_ref() {
+            DeValue::Array(lists) if lists.is_empty() => Lists::One(
+                self.judged(value, vm, "affinity", 0, |place, key, _| config::parse_cpus(place, key, ""))
+                    .unwrap_or_default(),
+            ),
+            DeValue::Array(lists) => {
+                Lists::Each(lists.iter().filter_map(|value| self.cpu_list(value, vm)).collect())
+            }
+            _ => Lists::One(self.cpu_list(value, vm).unwrap_or_default()),
+        }
+    }
+
+    /// CPUs, a bit each; none are all of them.
+    fn cpu_list(&mut self, value: &Value<'_>, vm: &str) -> Option<u64> {
+        let DeValue::String(text) = value.get_ref() else {
+            let help = "write `affinity = \"0-3\"`, or one such text for each vCPU: `[\"0\", \"2-3\"]`";
+            self.wrong_kind(value, "affinity", "a text, or a list of texts", value.get_ref(), help);
+            return None;
+        };
+        if text.trim() == "all" {
+            return Some(0);
+        }
+        let mask = config::parse_cpus(&format!("vm.{vm}"), "affinity", text);
+        mask.map_err(|problem| self.problem(value, problem)).ok()
+    }
+
+    fn flag(&mut self, value: &Value<'_>, key: &str) -> Option<bool> {
+        if let DeValue::Boolean(flag) = value.get_ref() {
+            return Some(*flag);
+        }
+        self.wrong_kind(
+            value,
+            key,
+            "true or false",
+            value.get_ref(),
+            &format!("write `{key} = true`, without quotes"),
+        );
+        None
     }
 
     fn string<'v>(&mut self, value: &'v Value<'_>, key: &str) -> Option<&'v str> {

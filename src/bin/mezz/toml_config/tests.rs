@@ -138,11 +138,49 @@ fn numbers_out_of_range() {
     ] {
         refused(&format!("[vm.a]\nkernel = \"Image\"\n{key} = {value}\n"), 3, &[code, part]);
     }
-    for cpus in ["0", "513", "70000"] {
+    for cpus in ["0", "65", "70000"] {
         let text = format!("[machine]\ncpus = {cpus}\n[vm.a]\nkernel = \"Image\"\n");
-        refused(&text, 2, &["E0506", "1 to 512"]);
+        refused(&text, 2, &["E0506", "1 to 64"]);
     }
     refused("[vm.a]\nkernel = \"Image\"\ngic = 2\nvcpus = 9\n", 4, &["E0306", "1 to 8 with GICv2"]);
+}
+
+#[test]
+fn shares() {
+    let spec = read_text(
+        "[vm.a]\nkernel = \"Image\"\nvcpus = 2\nweight = 0x200\ncap = 50\naffinity = \"0-3,^2\"\nconsole-log = \"4K\"\n\
+         [vm.b]\nkernel = \"Image\"\nvcpus = 2\ndedicated = true\naffinity = [\"all\", \"1\"]\n\
+         [vm.c]\nkernel = \"Image\"\nvcpus = 3\ndedicated = false\naffinity = \"all\"\n",
+    )
+    .unwrap();
+    let [a, b, c] = spec.vms.as_slice() else { panic!("{:?}", spec.vms) };
+    assert_eq!((a.weight, a.cap, a.console_log, a.dedicated), (Some(512), Some(50), Some(4096), false));
+    assert_eq!(a.affinity, [0b1011; 2]);
+    assert_eq!((b.dedicated, b.affinity.as_slice()), (true, &[0, 2][..]));
+    assert_eq!((c.dedicated, c.affinity.as_slice()), (false, &[][..]));
+    for (line, code, part) in [
+        ("weight = 0", "E0330", "vm.a weight: 0"),
+        ("weight = -1", "E0506", "whole number from 1 on"),
+        ("weight = 99999999999999999999", "E0506", "out of range"),
+        ("cap = 101", "E0331", "1 to 100"),
+        ("cap = 0.5", "E0503", "a number with a fraction"),
+        ("affinity = 3", "E0503", "affinity = \"0-3\""),
+        ("affinity = [0, 1]", "E0503", "one such text for each vCPU"),
+        ("affinity = [\"0\", \"1\"]", "E0335", "lists for 2 of 1 vCPUs"),
+        ("affinity = \"0-99\"", "E0333", "Use 0 to 63"),
+        ("affinity = \"\"", "E0334", "leave it out"),
+        ("dedicated = \"yes\"", "E0503", "write `dedicated = true`"),
+        ("console-log = 65536", "E0504", "no unit"),
+        ("console-log = \"3K\"", "E0337", "from 4K to 1M"),
+        ("pin = \"0\"", "E0502", "did you mean `affinity`?"),
+    ] {
+        let text = format!("[vm.a]\nkernel = \"Image\"\n{line}\n");
+        if line.contains("[0, 1]") {
+            assert_eq!(read_text(&text).unwrap_err().matches(code).count(), 2);
+        } else {
+            refused(&text, 3, &[code, part]);
+        }
+    }
 }
 
 #[test]

@@ -184,6 +184,59 @@ fn each_bad_property_is_named() {
             d("ec { compatible = \"xen,evtchn-v1\"; };"),
         ),
         ("E0225", "VMs share no memory", d("shm { compatible = \"xen,domain-shared-memory-v1\"; };")),
+        ("E0208", "mezzanine,weight: 2 bytes long. Give 1 to 65535", d("mezzanine,weight = [01 00];")),
+        ("E0330", "/chosen/d mezzanine,weight: 0", d("mezzanine,weight = <0>;")),
+        ("E0330", "65536", d("mezzanine,weight = <65536>;")),
+        ("E0331", "mezzanine,cap: 0", d("mezzanine,cap = <0>;")),
+        ("E0331", "101", d("mezzanine,cap = <101>;")),
+        ("E0331", "4294967346", d("mezzanine,cap = <1 50>;")),
+        ("E0208", "mezzanine,dedicated: has a value", d("mezzanine,dedicated = <1>;")),
+        ("E0337", "mezzanine,console-log: 2M", d("mezzanine,console-log = <0x200000>;")),
+        ("E0338", "/chosen/d weight", d("mezzanine,dedicated; mezzanine,weight = <256>;")),
+        ("E0338", "/chosen/d cap", d("mezzanine,dedicated; mezzanine,cap = <100>;")),
+        ("E0339", "vCPU 0 finds no CPU for itself among CPUs 1: CPU 1 is for vCPU 0 of d", {
+            let one =
+                "mezzanine,dedicated; v { compatible = \"xen,vcpu\"; id = <0>; hard-affinity = \"1\"; };";
+            format!("{} {}", domain("d", 0, one), domain("e", 3, one))
+        }),
+        ("E0340", "Dedicate fewer of CPUs 0-3", {
+            let one = "v { compatible = \"xen,vcpu\"; id = <0>; hard-affinity = \"1\"; };";
+            let two =
+                "mezzanine,dedicated; v { compatible = \"xen,vcpu\"; id = <0>; hard-affinity = \"1-2\"; };";
+            let pair = one.replace("\"1\"", "\"1-2\"");
+            format!("{} {} {}", domain("d", 0, two), domain("e", 3, two), domain("f", 6, &pair))
+        }),
+        ("E0209", "/chosen/d/v id: missing", d("v { compatible = \"xen,vcpu\"; hard-affinity = \"0\"; };")),
+        (
+            "E0332",
+            "v hard-affinity: \"0x1\"",
+            d("v { compatible = \"xen,vcpu\"; id = <0>; hard-affinity = \"0x1\"; };"),
+        ),
+        (
+            "E0333",
+            "/chosen/d affinity: vCPU 0 is to run on 3-4",
+            d("v { compatible = \"xen,vcpu\"; id = <0>; hard-affinity = \"3-4\"; };"),
+        ),
+        (
+            "E0334",
+            "leaves no CPU",
+            d("v { compatible = \"xen,vcpu\"; id = <0>; hard-affinity = \"0,^0\"; };"),
+        ),
+        (
+            "E0208",
+            "hard-affinity: no text",
+            d("v { compatible = \"xen,vcpu\"; id = <0>; hard-affinity = <1>; };"),
+        ),
+        (
+            "E0335",
+            "there is no vCPU 99 in a VM of ",
+            d("v { compatible = \"xen,vcpu\"; id = <99>; hard-affinity = \"0\"; };"),
+        ),
+        (
+            "E0336",
+            "d/w id: 0, and another",
+            d("v { compatible = \"xen,vcpu\"; id = <0>; }; w { compatible = \"xen,vcpu\"; id = <0>; };"),
+        ),
         ("E0207", "hard-affinity", d("vcpu0 { compatible = \"xen,vcpu\"; id = <0>; affinity = \"0\"; };")),
         // Dom0
         (

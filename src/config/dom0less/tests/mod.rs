@@ -177,15 +177,29 @@ fn cells_are_inherited_unless_given() {
 }
 
 #[test]
+fn shares_are_read() {
+    let said = "mezzanine,weight = <512>; mezzanine,cap = <25>; mezzanine,console-log = <0x1000>;
+        vcpu0 { compatible = \"xen,vcpu\"; id = <0>; hard-affinity = \"0-3,^2\"; };";
+    let Some((vms, warnings)) = good(&domain("d", 0, said)) else { return };
+    assert_eq!(warnings, []);
+    assert_eq!((vms[0].weight, vms[0].cap, vms[0].console_log), (Some(512), Some(25), Some(4096)));
+    assert_eq!((vms[0].affinity[0], vms[0].affinity.len()), (0b1011, vms[0].vcpus.into()));
+    // A node without a list says nothing.
+    let (vms, _) =
+        good(&domain("d", 0, "mezzanine,dedicated; v { compatible = \"xen,vcpu\"; id = <0>; };")).unwrap();
+    assert_eq!((vms[0].dedicated, vms[0].affinity.len()), (true, 0));
+}
+
+#[test]
 fn what_has_no_meaning_here_is_taken_with_a_warning() {
     let silent = "passthrough = \"disabled\"; sve = <0>; xen,enhanced = \"disabled\"; capabilities = <0>;
         trap-unmapped-accesses = <1>; xen,sci_type = \"none\"; v8r_el1_msa = \"mmu\"; nr_spis = <64>; status = \"okay\";";
     let Some((_, warnings)) = good(&domain("d", 0, silent)) else { return };
     assert_eq!(warnings, []);
     let said = "nr_spis = <96>; domain-cpupool = <1>; xen,domain-p2m-mem-mb = <8>; max_grant_version = <1>;
-        max_grant_frames = <64>; max_maptrack_frames = <1024>; vcpu0 { compatible = \"xen,vcpu\"; id = <0>; hard-affinity = \"0\"; };";
+        max_grant_frames = <64>; max_maptrack_frames = <1024>;";
     let (vms, warnings) = good(&domain("d", 0, said)).unwrap();
-    assert_eq!((vms.len(), codes(&warnings)), (1, vec!["E0228"; 7]));
+    assert_eq!((vms.len(), codes(&warnings)), (1, vec!["E0228"; 6]));
     let around =
         "xen,xen-bootargs = \"console=dtuart\"; xen,dom0-bootargs = \"x\"; xen,static-heap = <0 0 0 0>;
         pool { compatible = \"xen,cpupool\"; };";
@@ -263,7 +277,7 @@ fn many_modules_are_fine_and_too_many_are_named() {
     let problem = Platform::read(&machine(&plain).unwrap()).err().unwrap();
     assert_eq!(
         problem.to_string(),
-        "E0108 /chosen: more than 32 entries. Mezzanine keeps account of 32 at most: a bundle holds 255 VMs."
+        "E0108 /chosen: more than 32 entries. Mezzanine keeps account of 32 at most: a bundle holds 1000 VMs."
     );
     let crowd: String =
         (0..129).map(|n| domain(&format!("d{n}"), 0, "").replace("0x10000>", "0x1000>")).collect();

@@ -35,6 +35,12 @@ fn each(test: impl Fn(Guest, u8)) {
 
 impl Guest {
     /// What the run loop does before an entry.
+    /// Gets on a CPU.
+    fn come(&mut self) {
+        self.vgic.sync(ME, &mut self.lists);
+        self.enter();
+    }
+
     fn enter(&mut self) {
         if self.vgic.attention(ME) {
             self.vgic.sync(ME, &mut self.lists);
@@ -100,11 +106,11 @@ fn a_vcpu_that_leaves_is_signalled_nothing_and_finds_all_again() {
         assert_eq!(guest.lists.signalled, 1 << 7);
         guest.vgic.unload(ME, &mut guest.lists);
         assert_eq!((guest.lists.signalled, guest.lists.used), (0, 0));
-        guest.enter();
+        guest.come();
         assert_eq!(guest.lists.signalled, 1 << 7);
         assert_eq!(guest.take(), Some(40));
         guest.vgic.unload(ME, &mut guest.lists);
-        guest.enter();
+        guest.come();
         assert_eq!(guest.lists.signalled, 0, "what runs is remembered");
         guest.end(40);
         guest.enter();
@@ -237,6 +243,7 @@ fn an_interface_that_is_turned_off_leaves_shared_interrupts_to_others() {
     access(&mut guest, Frame::Gicd, 0x104, Size::Word, 1);
     access(&mut guest, Frame::Gicd, 0x820, Size::Byte, 3);
     access(&mut guest, Frame::Gicc, 0, Size::Word, 3);
+    guest.vgic.sync(other, &mut Lists { vmcr: 3, ..Lists::default() });
     guest.vgic.set_spi(0, true);
     guest.enter();
     assert!(guest.lists.signalled != 0 && guest.lists.lr[0] as u32 == 32, "the first of those that are on");

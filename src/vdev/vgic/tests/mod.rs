@@ -8,6 +8,7 @@
 
 mod agreement;
 mod arrays;
+mod attention;
 mod checks;
 mod emulated;
 mod found;

@@ -126,21 +126,25 @@ fn step(vm: &mut Vm, op: &Op) {
         }
         Op::Spi(spi, high) => vm.set_spi(spi, high),
         Op::Ppi(n, ppi, high) if ppi != TIMER => {
-            vm.vgic.set_ppi(vcpu(n), IntId(ppi), high);
+            let kicks = vm.vgic.set_ppi(vcpu(n), IntId(ppi), high);
+            vm.check_kicks(usize::MAX, kicks);
         }
         Op::Linked(n) => {
             let n = n % vcpus;
             // It fires only while it is not active.
             if vm.cpus[n].resident && !vm.cpus[n].timer_active {
                 vm.cpus[n].timer_active = true;
-                vm.vgic.raise_linked(vcpu(n), IntId(TIMER));
+                let kicks = vm.vgic.raise_linked(vcpu(n), IntId(TIMER));
+                vm.check_kicks(usize::MAX, kicks);
             }
         }
         Op::Retract(n, ppi) => {
-            vm.vgic.retract_linked(vcpu(n), IntId(ppi));
+            let kicks = vm.vgic.retract_linked(vcpu(n), IntId(ppi));
+            vm.check_kicks(usize::MAX, kicks);
         }
         Op::Deactivate(n, value) => {
-            vm.vgic.deactivate(vcpu(n), value);
+            let kicks = vm.vgic.deactivate(vcpu(n), value);
+            vm.check_kicks(n, kicks);
         }
         Op::Garbage(n, states, count, vmcr, apr) => garbage(vm, n % vcpus, states, count, vmcr, apr),
         Op::Leave(n) if vm.cpus[n % vcpus].resident => vm.leave(n % vcpus),
@@ -180,7 +184,8 @@ fn restart(vm: &mut Vm) {
     }
     for n in 0..vm.cpus.len() {
         for ppi in 0..32 {
-            vm.vgic.set_ppi(vcpu(n), IntId(ppi), false);
+            let kicks = vm.vgic.set_ppi(vcpu(n), IntId(ppi), false);
+            vm.check_kicks(usize::MAX, kicks);
         }
         vm.settle();
         if vm.cpus[n].resident {
@@ -188,6 +193,7 @@ fn restart(vm: &mut Vm) {
         }
     }
     vm.vgic.reset();
+    vm.note_called();
     for n in 0..vm.cpus.len() {
         let cpu = &mut vm.cpus[n];
         vm.vgic.reset_cpu(vcpu(n), &mut cpu.lists);

@@ -371,7 +371,8 @@ impl Run {
                 if timer.linked {
                     timer.clear_pending();
                 }
-                self.vm.vgic.retract_linked(vcpu(me), IntId(TIMER));
+                let kicks = self.vm.vgic.retract_linked(vcpu(me), IntId(TIMER));
+                self.vm.check_kicks(usize::MAX, kicks);
                 self.vm.settle();
             }
             Op::Sgi(_, intid, to, group0) => self.sgi(me, intid, to, group0),
@@ -405,7 +406,11 @@ impl Run {
                 self.ctlr(n, cbpr, ack_ctl, fiq_en);
             }
             Op::Enable(_, group0, group1) => self.enable(n, group0, group1),
-            Op::Leave(_) => self.vm.leave(n),
+            Op::Leave(_) => {
+                self.vm.leave(n);
+                let signals = self.vm.vgic.signals(vcpu(n), &self.vm.cpus[n].lists);
+                self.check_wakes(n, signals);
+            }
             Op::Wfi(_) => self.wfi(n),
             _ => {}
         }
@@ -423,6 +428,11 @@ impl Run {
         self.vm.cpus[n].enter();
         // It may have found out that the vCPU has to look; who waits does before it is entered again.
         self.vm.settle();
+        self.check_wakes(n, signals);
+    }
+
+    /// Whether vCPU `n` is woken, or is not parked, if it has something to take.
+    fn check_wakes(&mut self, n: usize, signals: bool) {
         let allowed = self.model.signals(n);
         if self.model.reprioritized(n) {
             return;

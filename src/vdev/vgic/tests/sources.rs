@@ -44,7 +44,8 @@ fn the_registers_of_gicv3_send_nothing() {
     for value in [1, 2, 3, 1 << 40] {
         for n in 0..2 {
             assert_eq!(vm.vgic.own_sgi(vcpu(n), value), None);
-            vm.vgic.sgi(vcpu(n), SgiGroup::Group1, value);
+            let kicks = vm.vgic.sgi(vcpu(n), SgiGroup::Group1, value);
+            vm.check_kicks(n, kicks);
             vm.settle();
             assert_eq!((vm.take(n), vm.read(n, GICD, 0x200)), (None, 0));
         }
@@ -272,7 +273,8 @@ fn deactivation_by_register_ignores_the_source() {
     vm.end(0, sgi(8, 1).unwrap());
     assert_eq!(vm.read(0, GICD, 0x300), 1 << 8);
     let kicks = vm.vgic.deactivate(vcpu(0), 1 << 10 | 8);
-    assert_eq!(kicks, Kicks::of(vcpu(0)));
+    assert_eq!(kicks, Kicks::NONE);
+    assert!(vm.vgic.attention(vcpu(0)));
     vm.settle();
     assert_eq!(vm.read(0, GICD, 0x300), 0);
     for special in [1020, 1023, 0x1fff, u64::MAX] {

@@ -109,7 +109,10 @@ fn there_are_eight_vcpus_at_most() {
         access(8, offset, Some(!0));
         access(8, offset, None);
     }
-    assert!(matches!(access(0, 0xf00, Some(0xff_0000)), Outcome::Done(0, kicks) if kicks.count() == 8));
+    (0..8).for_each(|n| drop(vgic.sync(VcpuId(n), &mut Lists::default())));
+    let mut send = || vgic.access(VcpuId(0), GICD, 0xf00, Size::Word, Some(0xff_0000), &mut lists);
+    assert!(matches!(send(), Outcome::Done(0, kicks) if kicks.count() == 8));
+    assert_eq!(send(), Outcome::Done(0, Kicks::NONE), "each is called once");
 }
 
 #[test]
@@ -324,6 +327,7 @@ fn a_reset_forgets_all_but_lines() {
     assert!(vm.take(0).is_some());
     (0..2).for_each(|n| vm.cpus[n].put());
     vm.vgic.reset();
+    vm.note_called();
     for n in 0..2 {
         vm.vgic.reset_cpu(vcpu(n), &mut vm.cpus[n].lists);
         vm.come(n);

@@ -26,6 +26,8 @@ pub(super) struct Vm {
     pub(super) raised: Vec<usize>,
     /// Whether the last of them found its vCPU running.
     running: bool,
+    /// Who had to look when this was last looked at, a bit each.
+    called: u64,
 }
 
 pub(super) const RD: u64 = 0;
@@ -51,7 +53,7 @@ impl Vm {
             emulated: setup.emulated,
         };
         let vgic = Vgic::new(config);
-        let mut vm = Self { vgic, cpus: Vec::new(), setup, raised: Vec::new(), running: false };
+        let mut vm = Self { vgic, cpus: Vec::new(), setup, raised: Vec::new(), running: false, called: !0 };
         for n in 0..setup.vcpus {
             let mut lists = Lists::default();
             vm.vgic.reset_cpu(vcpu(n), &mut lists);
@@ -100,13 +102,20 @@ impl Vm {
         self.check_kicks(n, kicks);
     }
 
-    /// Who has to look was kicked, or is the one that is at it.
-    pub(super) fn check_kicks(&self, me: usize, kicks: Kicks) {
-        for n in 0..self.cpus.len() {
-            if n != me && self.cpus[n].resident && self.vgic.attention(vcpu(n)) {
-                assert!(kicks.contains(vcpu(n)), "vCPU {n} has to look and was not kicked");
-            }
+    /// Who has to look since this was last checked was kicked, once, or is the one that is at it.
+    pub(super) fn check_kicks(&mut self, me: usize, kicks: Kicks) {
+        let before = self.called;
+        self.note_called();
+        for n in (0..self.cpus.len()).filter(|&n| n != me) {
+            let new = self.called & !before & 1 << n != 0;
+            assert_eq!(kicks.contains(vcpu(n)), new, "whether vCPU {n} is kicked and has to look since");
         }
+    }
+
+    /// What has been called for is known.
+    pub(super) fn note_called(&mut self) {
+        let calls = (0..self.cpus.len()).filter(|&n| self.vgic.attention(vcpu(n)));
+        self.called = calls.fold(0, |set, n| set | 1 << n);
     }
 
     /// Until nobody has anything to do.
@@ -135,7 +144,8 @@ impl Vm {
             if self.running {
                 self.look_raised(n, Raised::linked(IntId(TIMER)));
             } else {
-                self.vgic.raise_linked(vcpu(n), IntId(TIMER));
+                let kicks = self.vgic.raise_linked(vcpu(n), IntId(TIMER));
+                self.check_kicks(n, kicks);
             }
             self.raised.push(n);
             busy = true;
@@ -143,15 +153,7 @@ impl Vm {
         // Whoever emulates the interface sees for itself what hardware has to tell.
         let told = !self.setup.emulated && self.cpus[n].maintenance();
         if self.vgic.attention(vcpu(n)) || told {
-            let kicked: Vec<_> = (0..self.cpus.len()).filter(|&n| self.vgic.attention(vcpu(n))).collect();
-            let cpu = &mut self.cpus[n];
-            cpu.fold();
-            let kicks = self.vgic.sync(vcpu(n), &mut cpu.lists);
-            cpu.enter();
-            for m in 0..self.cpus.len() {
-                let new = self.cpus[m].resident && self.vgic.attention(vcpu(m)) && !kicked.contains(&m);
-                assert!(!new || kicks.contains(vcpu(m)), "vCPU {m} was not kicked by a sync");
-            }
+            self.look(n);
             busy = true;
         }
         busy
@@ -177,6 +179,7 @@ impl Vm {
                 Outcome::Remote(other) => {
                     assert!(write.is_none(), "a write never waits");
                     assert!(self.vgic.attention(other) && self.cpus[usize::from(other.0)].resident);
+                    self.note_called();
                     self.look(usize::from(other.0));
                     // Whom that has kicked looks too.
                     self.settle();
@@ -287,17 +290,14 @@ impl Vm {
         self.cpus[n].put();
         let kicks = self.vgic.unload(vcpu(n), &mut self.cpus[n].lists);
         assert_eq!(self.cpus[n].lists.used, 0);
+        assert!(!self.vgic.attention(vcpu(n)), "it has looked at all there is");
         self.check_kicks(n, kicks);
         self.settle();
     }
 
     pub(super) fn come(&mut self, n: usize) {
         if !self.cpus[n].resident {
-            if self.vgic.attention(vcpu(n)) {
-                self.look(n);
-            } else {
-                self.cpus[n].enter();
-            }
+            self.look(n);
             self.settle();
         }
     }

@@ -1,0 +1,309 @@
+//! A vCPU's stay on this CPU: how it begins, when it is over, and where the vCPU goes then.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use super::{CpuLoop, Stint};
+use crate::machine::{Machine, Ticks};
+use crate::sched::{Arrival, Purpose};
+use crate::stage2::{Flush, vttbr};
+use crate::vcpu::{HCR_TWE, Vcpu, VcpuId};
+use crate::vm::{Reason, Vm, event};
+use crate::vmid::Entered;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+/// How a wait with a resident vCPU ended.
+enum Waited {
+    /// It has something to do.
+    Woken,
+    /// This one is to run here instead.
+    Displaced(Box<Vcpu>),
+    /// No VM runs any more.
+    Over,
+}
+
+impl<'w, M: Machine> CpuLoop<'w, M> {
+    /// Something to run: of this CPU's own queue, or of another's.
+    ///
+    /// Without anything there, this CPU counts as idle and has looked once more since, so that it may wait.
+    pub(super) fn find_work(&mut self) -> Option<Box<Vcpu>> {
+        if let Some(vcpu) = self.pick() {
+            return Some(vcpu);
+        }
+        self.world.set_idle(self.id, true);
+        let found = self.pick();
+        if found.is_some() {
+            self.world.set_idle(self.id, false);
+        }
+        found
+    }
+
+    /// The best of this CPU's queue; without any, one that waits elsewhere and may run here.
+    fn pick(&mut self) -> Option<Box<Vcpu>> {
+        let now = self.machine.now();
+        {
+            let mut queue = self.desk.queue();
+            queue.release(now);
+            if let Some(vcpu) = queue.pop(now) {
+                self.release = queue.next_release();
+                return Some(vcpu);
+            }
+            self.release = queue.next_release();
+        }
+        let stolen = self
+            .world
+            .others(self.id)
+            .filter(|(_, desk)| desk.is_wanted())
+            .find_map(|(_, desk)| desk.queue().steal(self.id))?;
+        let mut queue = self.desk.queue();
+        queue.push(stolen, Arrival::Moved, now);
+        queue.pop(now)
+    }
+
+    /// Has the vCPU on this CPU until it must give it up: runs it, and waits with it while nobody else wants to run.
+    /// Returns who takes its place, if that is known.
+    pub(super) fn host(&mut self, mut vcpu: Box<Vcpu>) -> Option<Box<Vcpu>> {
+        let vm = self.world.vm(vcpu.vm)?;
+        let slot = vm.slot(vcpu.id)?;
+        slot.board(self.id);
+        self.here = Some(slot);
+        self.arrive(vm, &mut vcpu);
+        let next = loop {
+            let stint = match self.counts {
+                None => self.stint(vm, &mut vcpu),
+                Some(_) => self.counted_stint(vm, &mut vcpu),
+            };
+            match stint {
+                Stint::Yielded if self.stays(&mut vcpu) => continue,
+                Stint::Yielded => self.give_way(vm, vcpu),
+                Stint::Blocked => {
+                    self.desk.queue().leave(&mut vcpu.account, self.machine.now());
+                    match self.wait(vm, &mut vcpu) {
+                        Waited::Woken => {
+                            if self.desk.queue().resume(&mut vcpu.account, self.machine.now()) {
+                                self.new_slice(&mut vcpu);
+                                continue;
+                            }
+                            self.put(vm, &mut vcpu);
+                            self.requeue(vm, vcpu, Arrival::Woken);
+                        }
+                        Waited::Displaced(other) => {
+                            self.park(vm, vcpu);
+                            break Some(other);
+                        }
+                        Waited::Over => {}
+                    }
+                }
+                Stint::Off => self.switch_off(vm, vcpu),
+            }
+            break None;
+        };
+        self.here = None;
+        self.slice_end = None;
+        next
+    }
+
+    /// A vCPU gets on this CPU.
+    fn arrive(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+        // Somebody else may be idle, and this CPU has more than it can do.
+        if self.desk.is_wanted() {
+            self.share();
+        }
+        {
+            let mut vmids = self.world.vmids.lock();
+            let Entered { vmid, flush } = vmids.enter(self.id, vm.id);
+            if flush {
+                // Before another CPU learns what it may load from here on.
+                self.machine.flush(Flush::All);
+            }
+            vcpu.vttbr = vttbr(vm.stage2_root, vmid);
+        }
+        if vm.is_stopping() {
+            // It may have been started by one that had not heard of it.
+            if let Some(slot) = vm.slot(vcpu.id) {
+                slot.post(event::STOP);
+            }
+        }
+        vm.stolen.set_ticks(vcpu.id, vcpu.account.stolen());
+        // Its list registers are empty, and its emulated timer is watched by nobody.
+        self.sync(vm, vcpu);
+        if vcpu.physical_timer.due().is_some() {
+            self.physical_timer_changed(vm, vcpu);
+        } else {
+            self.timers.set(Purpose::Vcpu(vm.id, vcpu.id), None);
+        }
+        self.new_slice(vcpu);
+    }
+
+    /// Has an idle CPU look for something to run.
+    #[cold]
+    pub(super) fn share(&mut self) {
+        if let Some(idler) = self.world.idler(u64::MAX, self.id) {
+            self.machine.kick(idler);
+        }
+    }
+
+    /// The running vCPU gets a new slice, if it needs one.
+    fn new_slice(&mut self, vcpu: &mut Vcpu) {
+        let now = self.machine.now();
+        let queue = self.desk.queue();
+        let (end, wanted) = (queue.slice_end(), queue.waiting() != 0);
+        drop(queue);
+        self.set_slice(vcpu, now, end, wanted);
+    }
+
+    fn set_slice(&mut self, vcpu: &mut Vcpu, now: Ticks, end: Option<Ticks>, wanted: bool) {
+        // What spins in WFE while others wait gives way.
+        vcpu.hcr = if wanted { vcpu.hcr | HCR_TWE } else { vcpu.hcr & !HCR_TWE };
+        self.slice_end =
+            end.or_else(|| self.machine.forgets_levels().then(|| self.after_ms(now, FORGETFUL_MS)));
+        self.rearm();
+    }
+
+    pub(super) fn after_ms(&self, now: Ticks, ms: u64) -> Ticks {
+        let ticks = self.machine.frequency().wrapping_mul(ms).wrapping_div(1000);
+        Ticks(now.0.wrapping_add(ticks))
+    }
+
+    /// Whether the running vCPU has to let another one run here now; if not, its slice is as long as it should be.
+    pub(super) fn is_over(&mut self, vcpu: &mut Vcpu) -> bool {
+        let now = self.machine.now();
+        let mut queue = self.desk.queue();
+        queue.release(now);
+        let over = queue.should_preempt(now);
+        let (end, wanted) = (queue.slice_end(), queue.waiting() != 0);
+        self.release = queue.next_release();
+        drop(queue);
+        if !over {
+            self.set_slice(vcpu, now, end, wanted);
+        }
+        over
+    }
+
+    /// Whether a vCPU that gives way may go on at once, as nobody takes its place.
+    fn stays(&mut self, vcpu: &mut Vcpu) -> bool {
+        if self.desk.is_wanted() {
+            return false;
+        }
+        !self.is_over(vcpu)
+    }
+
+    /// The vCPU goes back into a queue.
+    fn give_way(&mut self, vm: &'w Vm, mut vcpu: Box<Vcpu>) {
+        self.put(vm, &mut vcpu);
+        let now = self.machine.now();
+        let arrival = {
+            let mut queue = self.desk.queue();
+            let arrival = if queue.should_preempt(now) { Arrival::Expired } else { Arrival::Yielded };
+            queue.leave(&mut vcpu.account, now);
+            arrival
+        };
+        self.requeue(vm, vcpu, arrival);
+    }
+
+    /// Puts a vCPU that was put off this CPU into a queue.
+    fn requeue(&mut self, vm: &Vm, vcpu: Box<Vcpu>, arrival: Arrival) {
+        // Its timers are looked at once it runs again.
+        self.forget_timer(vm, vcpu.id);
+        if let Some(slot) = vm.slot(vcpu.id) {
+            slot.queue();
+        }
+        self.admit(vcpu, self.id, arrival);
+    }
+
+    fn forget_timer(&mut self, vm: &Vm, id: VcpuId) {
+        self.timers.set(Purpose::Vcpu(vm.id, id), None);
+    }
+
+    /// Takes everything of the vCPU off this CPU.
+    pub(super) fn put(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+        self.machine.put(vcpu);
+        let kicks = vm.vgic.unload(vcpu.id, &mut vcpu.lists);
+        self.kick(vm, Some(vcpu.id), kicks);
+    }
+
+    /// Puts a waiting vCPU aside, with a software timer in place of its own.
+    fn park(&mut self, vm: &'w Vm, mut vcpu: Box<Vcpu>) {
+        self.put(vm, &mut vcpu);
+        let id = vcpu.id;
+        let Some(slot) = vm.slot(id) else { return };
+        self.timers.set(Purpose::Vcpu(vm.id, id), vcpu.next_deadline().map(Ticks));
+        self.rearm();
+        // What is listed no more is looked at by the same rules.
+        let signals = vm.vgic.signals(id, &vcpu.lists);
+        let parked = if signals { Err(vcpu) } else { slot.block(vcpu, self.id, || vm.vgic.attention(id)) };
+        if let Err(vcpu) = parked {
+            self.requeue(vm, vcpu, Arrival::Woken);
+        }
+    }
+
+    /// A vCPU is off: by its own wish, or as its VM stops. Then it has the next one do the same.
+    fn switch_off(&mut self, vm: &'w Arc<Vm>, mut vcpu: Box<Vcpu>) {
+        self.put(vm, &mut vcpu);
+        self.desk.queue().leave(&mut vcpu.account, self.machine.now());
+        let id = vcpu.id;
+        self.forget_timer(vm, id);
+        self.kick(vm, None, vm.vgic.switched_off(id));
+        let last = vm.power_off(vcpu);
+        if last && vm.stop(Reason::AllOff) {
+            self.stopped(vm, None, &Reason::AllOff);
+        }
+        if last {
+            self.ended();
+        } else if vm.is_stopping() {
+            self.pass_on(vm, id);
+        }
+    }
+
+    /// Calls the next vCPU of a VM that stops: one at a time, so that nobody has to call all.
+    fn pass_on(&mut self, vm: &Vm, from: VcpuId) {
+        let next = vm.slots_after(from).find(|(_, slot)| !slot.is_off());
+        if let Some((id, slot)) = next {
+            slot.post(event::STOP);
+            self.wake(vm, id);
+        }
+    }
+
+    /// Waits for something to run with the blocked `vcpu` still resident.
+    fn wait(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu) -> Waited {
+        loop {
+            let mail = vm.slot(vcpu.id).map_or(0, |slot| slot.take());
+            if mail & event::STOP != 0 {
+                // Left for the stint to find.
+                if let Some(slot) = vm.slot(vcpu.id) {
+                    slot.post(event::STOP);
+                }
+                return Waited::Woken;
+            }
+            if mail != 0 {
+                self.read_mail(vm, vcpu, mail);
+            }
+            if vm.vgic.attention(vcpu.id) {
+                self.sync(vm, vcpu);
+                if vm.vgic.signals(vcpu.id, &vcpu.lists) {
+                    return Waited::Woken;
+                }
+            }
+            if let Some(other) = self.find_work() {
+                return Waited::Displaced(other);
+            }
+            if !self.world.is_running() {
+                return Waited::Over;
+            }
+            self.idle(Some(vcpu));
+        }
+    }
+
+    /// Waits for an interrupt: with nobody to run, since [`find_work`](Self::find_work) found nobody.
+    pub(super) fn idle(&mut self, mut vcpu: Option<&mut Vcpu>) {
+        self.slice_end = None;
+        self.rearm();
+        self.machine.idle(vcpu.as_deref_mut());
+        self.world.set_idle(self.id, false);
+        if let Some(id) = self.machine.irq_ack() {
+            self.interrupt(id, vcpu);
+        }
+    }
+}
+
+/// How often a GIC that forgets levels is touched.
+const FORGETFUL_MS: u64 = 10;

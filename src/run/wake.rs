@@ -1,0 +1,67 @@
+//! Having vCPUs look, wherever they are.
+//!
+//! Who wants something of a vCPU sets its flag first (the vGIC's attention, or an event) and calls its slot second;
+//! [`slot`](crate::slot) argues why nothing is lost.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use super::CpuLoop;
+use crate::machine::Machine;
+use crate::sched::Arrival;
+use crate::slot::Called;
+use crate::vcpu::{CpuId, Vcpu, VcpuId};
+use crate::vdev::vgic::Kicks;
+use crate::vm::{Vm, event};
+use alloc::boxed::Box;
+
+impl<M: Machine> CpuLoop<'_, M> {
+    /// Wakes the vCPUs that have something new; `me` is running here and looks for itself.
+    #[inline(always)]
+    pub(super) fn kick(&mut self, vm: &Vm, me: Option<VcpuId>, kicks: Kicks) {
+        if !kicks.is_empty() {
+            let others = me.map_or(kicks, |me| kicks.without(me));
+            if !others.is_empty() {
+                self.wake_all(vm, others);
+            }
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn wake_all(&mut self, vm: &Vm, kicks: Kicks) {
+        kicks.for_each(|id| self.wake(vm, id));
+    }
+
+    /// Has a vCPU look: takes it out of its slot if it waits there, kicks its CPU if it runs on another.
+    pub(super) fn wake(&mut self, vm: &Vm, id: VcpuId) {
+        if let Some(slot) = vm.slot(id) {
+            self.called(slot.call());
+        }
+    }
+
+    pub(super) fn called(&mut self, called: Called<Box<Vcpu>>) {
+        match called {
+            Called::On(cpu) if cpu != self.id => self.machine.kick(cpu),
+            Called::Woken { vcpu, home } => self.admit(vcpu, home, Arrival::Woken),
+            // What is on this CPU, or in a queue, looks before it enters.
+            Called::On(_) | Called::Nothing => {}
+        }
+    }
+
+    /// Puts a runnable vCPU into the queue of the CPU where it is to run, and has that look.
+    pub(super) fn admit(&mut self, vcpu: Box<Vcpu>, home: CpuId, arrival: Arrival) {
+        let allowed = vcpu.affinity;
+        let cpu = self.world.place(allowed, home);
+        let Some(desk) = self.world.desk(cpu) else { return };
+        let look = desk.queue().push(vcpu, arrival, self.machine.now());
+        if !look {
+            // It waits its turn. Who became idle since it was placed may have looked before it was there.
+            if let Some(idler) = self.world.idler(allowed, cpu) {
+                self.machine.kick(idler);
+            }
+        } else if cpu != self.id {
+            desk.ask();
+            self.machine.kick(cpu);
+        } else if let Some(slot) = self.here {
+            slot.post(event::LOOK);
+        }
+    }
+}

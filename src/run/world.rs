@@ -1,0 +1,265 @@
+//! What all CPUs share: the VMs, a desk for each CPU, and who is idle.
+//!
+//! A [`Desk`] is where others reach a CPU: its run queue, and a flag that says that it should look there. Nobody
+//! holds two queues' locks at once.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use super::Counts;
+use crate::machine::Ticks;
+use crate::sched::{Arrival, RunQueue};
+use crate::sync::{Mutex, MutexGuard};
+use crate::vcpu::{CpuId, Vcpu, VmId};
+use crate::vm::{Reason, Vm};
+use crate::vmid;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// The most CPUs: one bit each in a set.
+pub const MAX_CPUS: usize = 64;
+
+/// The bit of a CPU in a set of them.
+#[inline(always)]
+pub(super) fn bit(cpu: CpuId) -> u64 {
+    1u64.wrapping_shl(cpu.0.into())
+}
+
+/// Where one CPU is reached by others.
+pub(super) struct Desk {
+    queue: Mutex<RunQueue<Box<Vcpu>>>,
+    /// vCPUs that wait in the queue, for whoever looks without the lock.
+    waiting: AtomicUsize,
+    /// Those, and the one that runs.
+    load: AtomicUsize,
+    /// Something has changed in the queue that this CPU should look at; its kick follows.
+    look: AtomicBool,
+}
+
+/// A desk's queue, locked; what others see of it is brought up to date when this goes.
+pub(super) struct Queue<'d> {
+    desk: &'d Desk,
+    queue: MutexGuard<'d, RunQueue<Box<Vcpu>>>,
+}
+
+impl Drop for Queue<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        let waiting = self.queue.waiting();
+        self.desk.waiting.store(waiting, Ordering::Release);
+        let load = waiting.wrapping_add(usize::from(self.queue.is_running()));
+        self.desk.load.store(load, Ordering::Relaxed);
+    }
+}
+
+impl core::ops::Deref for Queue<'_> {
+    type Target = RunQueue<Box<Vcpu>>;
+    #[inline(always)]
+    fn deref(&self) -> &Self::Target {
+        &self.queue
+    }
+}
+
+impl core::ops::DerefMut for Queue<'_> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.queue
+    }
+}
+
+impl Desk {
+    #[inline(always)]
+    pub(super) fn queue(&self) -> Queue<'_> {
+        Queue { desk: self, queue: self.queue.lock() }
+    }
+
+    /// Whether anybody waits for this CPU.
+    #[inline(always)]
+    pub(super) fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) != 0
+    }
+
+    /// Has this CPU look at its queue once it is kicked.
+    pub(super) fn ask(&self) {
+        self.look.store(true, Ordering::Release);
+    }
+
+    /// Whether it has been asked to, since it last looked.
+    #[inline(always)]
+    pub(super) fn is_asked(&self) -> bool {
+        self.look.load(Ordering::Acquire) && self.look.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// What all CPUs share.
+pub struct World {
+    vms: Vec<Arc<Vm>>,
+    desks: Box<[Desk]>,
+    /// CPUs that wait for something to run, or are about to look for it a last time.
+    idle: AtomicU64,
+    /// VMs of which a vCPU is on.
+    running: AtomicUsize,
+    /// Loops that have not ended.
+    loops: AtomicUsize,
+    shown: core::sync::atomic::AtomicU16,
+    /// Exits by reason, of all CPUs whose loops have ended, where somebody asked for them.
+    counts: Mutex<Option<Counts>>,
+    /// Who has which VMID, on which CPU.
+    pub(super) vmids: Mutex<vmid::Table>,
+}
+
+impl World {
+    /// A world of these VMs on `cpus` CPUs, with no vCPU running yet. `frequency`: of the counter, in Hz.
+    pub fn new(vms: Vec<Arc<Vm>>, cpus: usize, frequency: u64, vmids: vmid::Table) -> Self {
+        let vcpus = vms.iter().map(|vm| vm.slots().count()).sum();
+        let cpus = cpus.clamp(1, MAX_CPUS);
+        let desk = |n: usize| Desk {
+            queue: Mutex::new(RunQueue::new(CpuId(n as u16), vcpus, frequency)),
+            waiting: AtomicUsize::new(0),
+            load: AtomicUsize::new(0),
+            look: AtomicBool::new(false),
+        };
+        Self {
+            running: AtomicUsize::new(vms.len()),
+            shown: core::sync::atomic::AtomicU16::new(0),
+            vms,
+            desks: (0..cpus).map(desk).collect(),
+            idle: AtomicU64::new(0),
+            loops: AtomicUsize::new(cpus),
+            counts: Mutex::new(None),
+            vmids: Mutex::new(vmids),
+        }
+    }
+
+    /// A VM by its place.
+    #[inline]
+    pub fn vm(&self, id: VmId) -> Option<&Arc<Vm>> {
+        self.vms.get(usize::from(id.0))
+    }
+
+    /// All VMs, in order.
+    pub fn vms(&self) -> &[Arc<Vm>] {
+        &self.vms
+    }
+
+    pub fn shown(&self) -> Option<&Arc<Vm>> {
+        self.vm(VmId(self.shown.load(Ordering::Relaxed)))
+    }
+    pub fn is_shown(&self, vm: &Vm) -> bool {
+        self.shown.load(Ordering::Relaxed) == vm.id.0
+    }
+    pub fn show_another(&self) {
+        if let Some(next) = self.vms.iter().find(|vm| !vm.is_stopping() && !vm.without_uart) {
+            self.shown.store(next.id.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether any VM still runs.
+    #[inline(always)]
+    pub(super) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether loops of other CPUs have not ended yet.
+    pub fn others_run(&self) -> bool {
+        self.loops.load(Ordering::Acquire) > 1
+    }
+
+    /// A loop ends, with what it counted.
+    pub(super) fn leave(&self, counted: Option<Counts>) {
+        if let Some(counted) = counted {
+            let mut counts = self.counts.lock();
+            *counts = Some(match counts.take() {
+                Some(before) => before.and(counted),
+                None => counted,
+            });
+        }
+        self.loops.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// What was counted on all CPUs.
+    pub fn take_counts(&self) -> Option<Counts> {
+        self.counts.lock().take()
+    }
+
+    /// A VM's last vCPU is off; true if it was the last VM.
+    pub(super) fn ended(&self) -> bool {
+        self.running.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// The first VM that did not end as its guest wanted, and why.
+    pub fn failed(&self) -> Option<(&Arc<Vm>, Reason)> {
+        self.vms.iter().find_map(|vm| Some((vm, vm.stopped().filter(|reason| !reason.is_clean())?)))
+    }
+
+    /// Has the first vCPU of a VM begin at `entry`, before any CPU's loop runs.
+    pub fn start(&self, vm: &Vm, entry: u64, x0: u64, now: Ticks) {
+        let Some(vcpu) = vm.power_on(crate::vcpu::VcpuId(0), entry, x0) else { return };
+        let spread = usize::from(vm.id.0).wrapping_rem(self.desks.len());
+        if let Some(desk) = self.desk(self.place(vcpu.affinity, CpuId(spread as u16))) {
+            desk.queue().push(vcpu, Arrival::Started, now);
+        }
+    }
+
+    /// The desk of a CPU whose loop begins, long before a guest runs.
+    #[allow(clippy::indexing_slicing, reason = "a loop without a desk is a bug of ours")]
+    pub(super) fn own_desk(&self, cpu: CpuId) -> &Desk {
+        &self.desks[usize::from(cpu.0)]
+    }
+
+    #[inline(always)]
+    pub(super) fn desk(&self, cpu: CpuId) -> Option<&Desk> {
+        self.desks.get(usize::from(cpu.0))
+    }
+
+    /// All CPUs but `me`, the next one first.
+    pub(super) fn others(&self, me: CpuId) -> impl Iterator<Item = (CpuId, &Desk)> {
+        let desks = (0u16..).map(CpuId).zip(&self.desks);
+        let (low, high) = (desks.clone(), desks.skip(usize::from(me.0).wrapping_add(1)));
+        high.chain(low.take(usize::from(me.0)))
+    }
+
+    /// Says that `cpu` is about to look for something to run a last time, or no longer.
+    #[inline(always)]
+    pub(super) fn set_idle(&self, cpu: CpuId, idle: bool) {
+        // Whoever puts something into a queue after this sees it, and kicks; what was put there before is seen by
+        // the look that follows.
+        if idle {
+            self.idle.fetch_or(bit(cpu), Ordering::SeqCst);
+        } else {
+            self.idle.fetch_and(!bit(cpu), Ordering::SeqCst);
+        }
+    }
+
+    /// A CPU among `allowed` that is idle, from `near` on.
+    #[inline(always)]
+    pub(super) fn idler(&self, allowed: u64, near: CpuId) -> Option<CpuId> {
+        let idle = self.idle.load(Ordering::SeqCst) & allowed;
+        if idle == 0 {
+            return None;
+        }
+        let from = u32::from(near.0) & 63;
+        Some(CpuId((idle.rotate_right(from).trailing_zeros().wrapping_add(from) & 63) as u16))
+    }
+
+    /// Where a vCPU that may run on `allowed` and was last on `home` is to run: there if it is idle, else where
+    /// anybody is, else there unless it is much busier than another one.
+    #[inline]
+    pub(super) fn place(&self, allowed: u64, home: CpuId) -> CpuId {
+        self.idler(allowed, home).unwrap_or_else(|| self.least_loaded(allowed, home))
+    }
+
+    fn least_loaded(&self, allowed: u64, home: CpuId) -> CpuId {
+        let load = |cpu: CpuId| self.desk(cpu).map_or(usize::MAX, |desk| desk.load.load(Ordering::Relaxed));
+        let at_home = if allowed & bit(home) != 0 { load(home) } else { usize::MAX };
+        if at_home <= 1 {
+            return home;
+        }
+        let cpus = (0..self.desks.len()).map(|n| CpuId(n as u16)).filter(|cpu| allowed & bit(*cpu) != 0);
+        let least = cpus.map(|cpu| (load(cpu), cpu)).min_by_key(|(load, _)| *load);
+        match least {
+            Some((load, cpu)) if load.saturating_add(1) < at_home => cpu,
+            _ => home,
+        }
+    }
+}
