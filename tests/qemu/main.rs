@@ -20,7 +20,9 @@ mod gic;
 mod guest;
 mod image;
 mod run;
+mod sched;
 mod setup;
+mod smp;
 
 use libtest_mimic::Arguments;
 use std::process::ExitCode;
@@ -34,5 +36,7 @@ fn main() -> ExitCode {
     trials.extend(damage::trials());
     trials.extend(dom0less::trials());
     trials.extend(formats::trials());
+    trials.extend(smp::trials());
+    trials.extend(sched::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

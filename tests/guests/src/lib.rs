@@ -92,9 +92,15 @@ pub fn start(name: &'static str, main: fn()) -> ! {
 }
 
 /// Says how it went and powers off.
+///
+/// With `strict` among its arguments a guest that failed crashes instead, which the hypervisor tells: its own lines may
+/// be on a screen that nobody sees.
 pub fn finish() -> ! {
     if FAILURES.load(Ordering::Relaxed) == 0 {
         println!("{}: ok", name());
+    } else if args::line().split_whitespace().any(|word| word == "strict") {
+        msr!("vbar_el1", 0x0b00_0000);
+        op!("udf #0");
     }
     psci::off();
 }

@@ -225,7 +225,7 @@ pub fn report(why: core::fmt::Arguments<'_>) -> ! {
         }
     }
     println!("  the end, after SGI {KICK} to all");
-    psci::off()
+    crate::finish()
 }
 
 fn line(n: usize) {

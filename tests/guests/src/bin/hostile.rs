@@ -177,18 +177,18 @@ fn storm(dice: &mut Dice) {
     }
 }
 
+/// Invalidations and translations for all CPUs; with pauses, since QEMU takes long for what is one instruction.
 fn translation(_: &mut Dice) {
-    for _ in 0..16 {
-        op!("tlbi vmalle1is");
-        op!("ic ialluis");
-        op!("dsb ish");
-        op!("isb");
-        // SAFETY: asks for a translation.
-        unsafe { core::arch::asm!("at s1e1r, {}", in(reg) NOTHING[2]) };
-    }
+    op!("tlbi vmalle1is");
+    op!("ic ialluis");
+    op!("dsb ish");
+    op!("isb");
+    // SAFETY: asks for a translation.
+    unsafe { core::arch::asm!("at s1e1r, {}", in(reg) NOTHING[2]) };
     let sctlr = mrs!("sctlr_el1");
     msr!("sctlr_el1", sctlr & !(mmu::C | mmu::I));
     msr!("sctlr_el1", sctlr);
+    timer::wait(micros(50));
 }
 
 /// Whatever traps, read and written.
