@@ -33,7 +33,7 @@ mod image {
     use mezzanine::problem;
     use mezzanine::problem::Problem;
     use mezzanine::ram::FreeRam;
-    use mezzanine::run::{Counts, CpuLoop, World};
+    use mezzanine::run::{Counts, CpuLoop, LastWords, World};
     use mezzanine::sync::Mutex;
     use mezzanine::vcpu::CpuId;
 
@@ -150,6 +150,7 @@ mod image {
                 console::log_line(line.as_bytes());
             } else {
                 setup::print(&line);
+                console::log_past(line.as_bytes());
             }
         }
 
@@ -262,6 +263,9 @@ mod image {
         for (vm, start) in world.vms().iter().zip(starts) {
             world.start(vm, start.entry, start.x0, CpuId(0));
             log::info!("vm {}: running", vm.name);
+        }
+        if let Some(text) = world.console.greeting(world.vms()) {
+            log::info!("{text}");
         }
         // 10. Guests, until the last has stopped.
         GUESTS_RUN.store(true, Ordering::Relaxed);
@@ -428,7 +432,7 @@ mod image {
 
     /// Everything has stopped: what is left goes out, then the machine off.
     fn finish(mut cpu: arch::Cpu, world: &World, counts: Option<Counts>) -> ! {
-        console::flush(&mut cpu, world.vms());
+        world.console.flush(&mut LastWords(&mut cpu), world.vms());
         if let Some(counts) = counts {
             counts.report(world.vms());
         }

@@ -30,7 +30,8 @@ mod tests;
 mod timer_tests;
 
 pub use self::counts::Counts;
-use crate::console::Console;
+pub use self::serial::LastWords;
+use crate::console::{self, Console};
 use crate::machine::{IntId, Machine, Ticks, ppi};
 use crate::sched::{Purpose, RunQueue, Timers};
 use crate::sync::Mutex;
@@ -40,7 +41,7 @@ use crate::vm::{Reason, Vm, event};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// What the loop does after an exit. Small enough for two registers: an exception for the guest has been
 /// delivered by the handler itself ([`inject::deliver`](crate::inject::deliver) computes it).
@@ -64,8 +65,8 @@ pub struct World {
     queues: Vec<Mutex<RunQueue<Box<Vcpu>>>>,
     /// VMs that have not stopped.
     running: AtomicUsize,
-    /// The VM whose screen the console shows.
-    shown: AtomicU16,
+    /// The line that all VMs and Mezzanine's own log share.
+    pub console: Console,
 }
 
 impl World {
@@ -74,9 +75,8 @@ impl World {
         let vcpus = vms.iter().map(|vm| vm.slots().count()).sum();
         let running = AtomicUsize::new(vms.len());
         let queues = (0..cpus).map(|_| Mutex::new(RunQueue::new(vcpus))).collect();
-        let world = Self { vms, queues, running, shown: AtomicU16::new(0) };
-        world.show_another();
-        world
+        let console = Console::new(console::log(), &vms);
+        Self { vms, queues, running, console }
     }
 
     /// A VM by its place.
@@ -88,24 +88,6 @@ impl World {
     /// All VMs, in order.
     pub fn vms(&self) -> &[Arc<Vm>] {
         &self.vms
-    }
-
-    /// The VM whose screen the console shows.
-    pub fn shown(&self) -> Option<&Arc<Vm>> {
-        self.vm(VmId(self.shown.load(Ordering::Relaxed)))
-    }
-
-    /// Whether the console shows this VM's screen.
-    #[inline(always)]
-    pub fn is_shown(&self, vm: &Vm) -> bool {
-        self.shown.load(Ordering::Relaxed) == vm.id.0
-    }
-
-    /// Shows the first VM that still runs and has something to show, if there is one.
-    fn show_another(&self) {
-        if let Some(next) = self.vms.iter().find(|vm| !vm.is_stopping() && !vm.without_uart) {
-            self.shown.store(next.id.0, Ordering::Relaxed);
-        }
     }
 
     /// The first VM that did not end as its guest wanted, and why.
@@ -132,7 +114,6 @@ pub struct CpuLoop<'w, M> {
     machine: M,
     world: &'w World,
     id: CpuId,
-    console: Console,
     timers: Timers,
     /// When the running vCPU's slice ends, while somebody else waits.
     slice_end: Option<Ticks>,
@@ -156,7 +137,6 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             machine,
             world,
             id,
-            console: Console::default(),
             timers: Timers::default(),
             slice_end: None,
             armed: None,

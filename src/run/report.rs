@@ -64,13 +64,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             self.timers.set(purpose, None);
         }
         self.timers.set(Purpose::Watchdog(vm.id), None);
-        if self.world.is_shown(vm) {
-            // What it said last goes out before another VM's screen comes.
-            self.console.pump(&mut self.machine, &mut vm.uart.lock());
-            self.world.show_another();
-        }
-        // These lines, and the screen that is shown from now on, wait for nobody else to write.
-        self.refresh_console();
+        // Its screen, and these lines, wait for nobody else to write.
+        self.console_stopped(vm);
         self.world.running.fetch_sub(1, Ordering::AcqRel);
     }
 
@@ -114,8 +109,6 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             }
         }
         self.watch(vm.id);
-        if let Some(shown) = self.world.shown() {
-            self.console.pump(&mut self.machine, &mut shown.uart.lock());
-        }
+        self.refresh_console();
     }
 }
