@@ -294,7 +294,8 @@ impl<'a, M: Machine> Maker<'a, M> {
     }
 
     fn devices(&self, config: &VmConfig<'_>) -> Result<(Bus, Arc<Mutex<Pl011>>), Problem> {
-        let uart = Arc::new(Mutex::new(Pl011::new(config.console_log.map_or(pl011::RING, |bytes| bytes as usize))));
+        let uart =
+            Arc::new(Mutex::new(Pl011::new(config.console_log.map_or(pl011::RING, |bytes| bytes as usize))));
         let clock = Pl031::new(self.machine.frequency(), self.host.wall_clock, self.host.boot);
         let slots = GuestRange::new(map::VIRTIO_BASE, map::VIRTIO_STRIDE * u64::from(map::VIRTIO_COUNT))
             .unwrap_or_default();

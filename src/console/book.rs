@@ -41,7 +41,7 @@ impl Default for Log {
 }
 
 impl Log {
-    /// An empty log, and a console that shows it.
+    /// An empty log; all zeroes.
     pub const fn new() -> Self {
         let bytes = [0; LOG_BYTES];
         let book = Book { bytes, written: 0, put: 0, fresh: 0, kept: 0, lost: 0, torn: false };
@@ -103,7 +103,8 @@ impl Book {
         let waiting = self.written.wrapping_sub(self.fresh);
         // Whole lines only. A guest may cause lines, and must not fill EL2.
         let room = LOG_BYTES.saturating_sub(waiting as usize);
-        let told = if self.lost == 0 { 0 } else { LOST.len().saturating_add(LOSS.len()).saturating_add(DIGITS) };
+        let told =
+            if self.lost == 0 { 0 } else { LOST.len().saturating_add(LOSS.len()).saturating_add(DIGITS) };
         if text.len().saturating_add(told) > room {
             self.lost = self.lost.saturating_add(1);
             return false;

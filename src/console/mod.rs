@@ -182,7 +182,13 @@ impl Console {
     }
 
     /// The guest behind `port`, whose lock the caller holds, has read or written something.
-    pub fn accessed<S: Seat>(&self, front: &mut impl Front<S>, seats: &[S], screen: Screen, port: &mut Pl011) {
+    pub fn accessed<S: Seat>(
+        &self,
+        front: &mut impl Front<S>,
+        seats: &[S],
+        screen: Screen,
+        port: &mut Pl011,
+    ) {
         if self.screen() != screen {
             return;
         }
@@ -279,7 +285,7 @@ impl Console {
     ) {
         flow.leaving = false;
         // What comes next is not of this line. An own line that has begun ends by itself.
-        if self.line_is_open() && !flow.own {
+        if self.line_is_open() && !flow.own && flow.owed == 0 {
             flow.owed = 2;
         }
         front.say(format_args!("{}", words::Shown { seats, screen: to }));
@@ -289,9 +295,7 @@ impl Console {
         if let Some(port) = port {
             port.hide();
         }
-        if to == Screen::LOG {
-            self.log.rewind();
-        }
+        flow.replay = to == Screen::LOG;
         if self.is_deaf() {
             self.hear(front, flow);
         }

@@ -18,6 +18,8 @@ pub(super) struct Flow {
     pub(super) own: bool,
     /// The shown VM has stopped: once its output is out, another one is shown.
     pub(super) leaving: bool,
+    /// The log's screen is shown, and what is kept of it has yet to come once more.
+    pub(super) replay: bool,
     /// Bytes of the guest's that went before own lines which wait.
     held: usize,
 }
@@ -76,7 +78,13 @@ impl Console {
 
     /// A screen is looked at for the first time since it is shown.
     #[cold]
-    fn begin<S: Seat>(&self, front: &mut impl Front<S>, seats: &[S], screen: Screen, port: Option<&mut Pl011>) {
+    fn begin<S: Seat>(
+        &self,
+        front: &mut impl Front<S>,
+        seats: &[S],
+        screen: Screen,
+        port: Option<&mut Pl011>,
+    ) {
         self.state().clear(NEW);
         let lost = port.map_or(0, Pl011::show);
         if lost != 0
@@ -104,7 +112,8 @@ impl Console {
             return if went == end.len() { Went::On } else { Went::Full };
         }
         let output = port.as_ref().is_some_and(|port| port.has_output());
-        let own = self.state().has(LOG);
+        // What a VM said last comes before the word that it has stopped.
+        let own = self.state().has(LOG) && (flow.own || !flow.leaving || !output);
         if own {
             let open = self.line_is_open() && !flow.own;
             let pause = patience == Patience::Pause && !output;
@@ -127,6 +136,11 @@ impl Console {
             flow.own = false;
             flow.owed = 2;
             return Went::On;
+        }
+        if flow.replay && !flow.own {
+            // Between lines only.
+            flow.replay = false;
+            self.log.rewind();
         }
         flow.held = 0;
         let (went, all) = self.log.drain(*left, |piece| self.put(front, piece, &mut piece.len().max(1)));
@@ -169,7 +183,11 @@ impl Console {
     /// Asks the line to interrupt when it takes bytes, or no longer; `flow` keeps others from doing so too.
     pub(super) fn want_room<S>(&self, front: &mut impl Front<S>, _flow: &mut Flow, on: bool) {
         if self.state().has(ROOM) != on {
-            if on { self.state().set(ROOM) } else { self.state().clear(ROOM) }
+            if on {
+                self.state().set(ROOM)
+            } else {
+                self.state().clear(ROOM)
+            }
             front.want_room(on);
         }
     }
@@ -179,7 +197,11 @@ impl Console {
         let shown = self.screen().vm();
         let flow = &mut *self.flow.lock();
         if let Some(port) = shown.and_then(|n| seats.get(n)?.port()) {
-            self.finish(front, Some(&mut port.lock()), flow);
+            let mut port = port.lock();
+            self.begin(front, seats, self.screen(), Some(&mut port));
+            flow.leaving = true;
+            self.finish(front, Some(&mut port), flow);
+            flow.leaving = false;
         }
         for (_, seat) in seats.iter().enumerate().filter(|(n, _)| Some(*n) != shown) {
             let Some(port) = seat.port() else { continue };

@@ -32,8 +32,9 @@ const SCREEN: u32 = 0xffff;
 pub(super) struct State(AtomicU32);
 
 impl State {
+    /// Nothing is going on. All zeroes: the log that this is part of is no part of the image's file.
     pub(super) const fn new() -> Self {
-        Self(AtomicU32::new(SCREEN))
+        Self(AtomicU32::new(0))
     }
 
     /// Which screen is shown. It stays so for whoever holds that screen's lock.

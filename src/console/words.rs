@@ -66,7 +66,9 @@ impl<S: Seat> Display for List<'_, S> {
         if more != 0 {
             write!(f, "; {more} more by n and p")?;
         }
-        f.write_str(". Type Ctrl-G and a number, n (next) or p (previous); Ctrl-G twice sends it to the guest")
+        f.write_str(
+            ". Type Ctrl-G and a number, n (next) or p (previous); Ctrl-G twice sends it to the guest",
+        )
     }
 }
 
@@ -145,6 +147,9 @@ struct Greeting<'a> {
 impl Display for Greeting<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { here, number, other } = self;
-        write!(f, "you are at {here}; Ctrl-G {number} shows {other}, Ctrl-G 0 this log, Ctrl-G ? lists all screens")
+        write!(
+            f,
+            "you are at {here}; Ctrl-G {number} shows {other}, Ctrl-G 0 this log, Ctrl-G ? lists all screens"
+        )
     }
 }

@@ -133,15 +133,7 @@ enum Stint {
 impl<'w, M: Machine> CpuLoop<'w, M> {
     /// The loop of CPU `id`.
     pub fn new(machine: M, world: &'w World, id: CpuId) -> Self {
-        Self {
-            machine,
-            world,
-            id,
-            timers: Timers::default(),
-            slice_end: None,
-            armed: None,
-            counts: None,
-        }
+        Self { machine, world, id, timers: Timers::default(), slice_end: None, armed: None, counts: None }
     }
 
     /// Has exits counted by their reason.
