@@ -284,6 +284,7 @@ impl Console {
         to: Screen,
     ) {
         flow.leaving = false;
+        flow.introducing = true;
         // What comes next is not of this line. An own line that has begun ends by itself.
         if self.line_is_open() && !flow.own && flow.owed == 0 {
             flow.owed = 2;

@@ -18,6 +18,8 @@ pub(super) struct Flow {
     pub(super) own: bool,
     /// The shown VM has stopped: once its output is out, another one is shown.
     pub(super) leaving: bool,
+    /// The line that says whose screen this is waits among own lines.
+    pub(super) introducing: bool,
     /// The log's screen is shown, and what is kept of it has yet to come once more.
     pub(super) replay: bool,
     /// Bytes of the guest's that went before own lines which wait.
@@ -55,7 +57,7 @@ impl Console {
         patience: Patience,
     ) -> Pumped {
         if self.state().has(NEW) {
-            self.begin(front, seats, screen, port.as_deref_mut());
+            self.begin(front, seats, screen, port.as_deref_mut(), flow);
         }
         let mut left = BURST;
         let full = loop {
@@ -84,12 +86,14 @@ impl Console {
         seats: &[S],
         screen: Screen,
         port: Option<&mut Pl011>,
+        flow: &mut Flow,
     ) {
         self.state().clear(NEW);
         let lost = port.map_or(0, Pl011::show);
         if lost != 0
             && let Some(seat) = screen.vm().and_then(|n| seats.get(n))
         {
+            flow.introducing = true;
             front.say(format_args!("{}", words::Lost { name: seat.name(), bytes: lost }));
         }
     }
@@ -113,7 +117,8 @@ impl Console {
         }
         let output = port.as_ref().is_some_and(|port| port.has_output());
         // What a VM said last comes before the word that it has stopped.
-        let own = self.state().has(LOG) && (flow.own || !flow.leaving || !output);
+        let last_words = flow.leaving && output && !flow.own && !flow.introducing;
+        let own = self.state().has(LOG) && !last_words;
         if own {
             let open = self.line_is_open() && !flow.own;
             let pause = patience == Patience::Pause && !output;
@@ -146,6 +151,7 @@ impl Console {
         let (went, all) = self.log.drain(*left, |piece| self.put(front, piece, &mut piece.len().max(1)));
         *left = left.saturating_sub(went);
         flow.own = self.line_is_open();
+        flow.introducing &= !all;
         if all { Went::On } else { Went::Full }
     }
 
@@ -198,7 +204,7 @@ impl Console {
         let flow = &mut *self.flow.lock();
         if let Some(port) = shown.and_then(|n| seats.get(n)?.port()) {
             let mut port = port.lock();
-            self.begin(front, seats, self.screen(), Some(&mut port));
+            self.begin(front, seats, self.screen(), Some(&mut port), flow);
             flow.leaving = true;
             self.finish(front, Some(&mut port), flow);
             flow.leaving = false;
