@@ -19,7 +19,7 @@ use crate::sched::{Account, Share};
 use crate::stage2::{Geometry, Rights, Stage2};
 use crate::sync::Mutex;
 use crate::vcpu::{HCR_TWI, Vcpu, VcpuId, VmId};
-use crate::vdev::pl011::Pl011;
+use crate::vdev::pl011::{self, Pl011};
 use crate::vdev::pl031::Pl031;
 use crate::vdev::vgic::{Vgic, VgicConfig};
 use crate::vdev::virtio::EmptySlots;
@@ -324,7 +324,8 @@ impl<'a, M: Machine> Maker<'a, M> {
     }
 
     fn devices(&self, config: &VmConfig<'_>) -> Result<(Bus, Arc<Mutex<Pl011>>), Problem> {
-        let uart = Arc::new(Mutex::new(Pl011::new()));
+        let uart =
+            Arc::new(Mutex::new(Pl011::new(config.console_log.map_or(pl011::RING, |bytes| bytes as usize))));
         let clock = Pl031::new(self.machine.frequency(), self.host.wall_clock, self.host.boot);
         let slots = GuestRange::new(map::VIRTIO_BASE, map::VIRTIO_STRIDE * u64::from(map::VIRTIO_COUNT))
             .unwrap_or_default();

@@ -35,7 +35,7 @@ mod image {
     use mezzanine::problem;
     use mezzanine::problem::Problem;
     use mezzanine::ram::FreeRam;
-    use mezzanine::run::{CpuLoop, World};
+    use mezzanine::run::{CpuLoop, LastWords, World};
     use mezzanine::sync::Mutex;
     use mezzanine::vcpu::CpuId;
     use mezzanine::vmid;
@@ -153,6 +153,7 @@ mod image {
                 console::log_line(line.as_bytes());
             } else {
                 setup::print(&line);
+                console::log_past(line.as_bytes());
             }
         }
 
@@ -272,6 +273,9 @@ mod image {
         for (vm, start) in world.vms().iter().zip(starts) {
             world.start(vm, start.entry, start.x0, setup::now());
             log::info!("vm {}: running", vm.name);
+        }
+        if let Some(text) = world.console.greeting(world.vms()) {
+            log::info!("{text}");
         }
         // 10. Guests, on every CPU, until the last has stopped.
         if let Some(free) = (0..running.len() as u16).find(|cpu| dedicated >> cpu & 1 == 0) {
@@ -462,7 +466,7 @@ mod image {
         while world.others_run() && setup::now().0 < patience {
             arch::relax();
         }
-        console::flush(&mut cpu, world.vms());
+        world.console.flush(&mut LastWords(&mut cpu), world.vms());
         if let Some(counts) = world.take_counts() {
             counts.report(world.vms());
         }

@@ -36,6 +36,7 @@ mod tests;
 mod timer_tests;
 
 pub use self::counts::Counts;
+pub use self::serial::LastWords;
 pub use self::world::{MAX_CPUS, World};
 
 use self::world::Desk;
@@ -73,7 +74,6 @@ pub struct CpuLoop<'w, M> {
     desk: &'w Desk,
     /// The place of the vCPU that has this CPU.
     here: Option<&'w Slot<Box<Vcpu>>>,
-    console: crate::console::Console,
     timers: Timers,
     /// When the running vCPU's slice ends, while somebody else waits, or its cap.
     slice_end: Option<Ticks>,
@@ -101,7 +101,6 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let desk = world.own_desk(id);
         Self {
             timers: Timers::new(world.vms().iter().map(|vm| vm.slots().count()), DEVICES),
-            console: crate::console::Console::default(),
             machine,
             world,
             id,

@@ -60,13 +60,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             }
             _ => log::info!("vm {}: {}", vm.name, reason.as_str()),
         }
-        if self.world.is_shown(vm) {
-            // What it said last goes out before another VM's screen comes.
-            self.console.pump(&mut self.machine, &mut vm.uart.lock());
-            self.world.show_another();
-        }
-        // These lines, and the screen that is shown from now on, wait for nobody else to write.
-        self.refresh_console();
+        // Its screen, and these lines, wait for nobody else to write.
+        self.console_stopped(vm);
     }
 
     /// A VM's last vCPU is off. Once there is no other VM, every CPU's loop ends.
@@ -117,8 +112,6 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             }
         }
         self.watch(vm.id);
-        if let Some(shown) = self.world.shown() {
-            self.console.pump(&mut self.machine, &mut shown.uart.lock());
-        }
+        self.refresh_console();
     }
 }

@@ -2,17 +2,53 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use super::exits::stored;
+use super::exits::{set_line, stored};
 use super::{CpuLoop, Next};
 use crate::addr::Address;
-use crate::exit::Mmio;
+use crate::console::{Front, Patience, Screen};
+use crate::exit::{Mmio, Size};
 use crate::machine::{Machine, Ticks};
 use crate::map;
 use crate::vcpu::Vcpu;
+use crate::vdev::pl011::{Pl011, Register};
 use crate::vdev::{Access, AccessError, MmioDevice};
 use crate::vm::Vm;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+
+impl<M: Machine> Front<Arc<Vm>> for CpuLoop<'_, M> {
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        self.machine.console_put(bytes)
+    }
+    fn get(&mut self) -> Option<u8> {
+        self.machine.console_get()
+    }
+    fn want_room(&mut self, on: bool) {
+        self.machine.console_want_room(on);
+    }
+    fn listen(&mut self, on: bool) {
+        self.machine.console_listen(on);
+    }
+    fn level(&mut self, vm: &Arc<Vm>, high: bool) {
+        let kicks = set_line(vm, &vm.uart_line, high);
+        self.kick(vm, None, kicks);
+    }
+}
+
+/// The machine once no guest runs any more: what [`Console::flush`](crate::console::Console::flush) needs.
+pub struct LastWords<'m, M>(pub &'m mut M);
+
+impl<M: Machine> Front<Arc<Vm>> for LastWords<'_, M> {
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        self.0.console_put(bytes)
+    }
+    fn get(&mut self) -> Option<u8> {
+        None
+    }
+    fn want_room(&mut self, _: bool) {}
+    fn listen(&mut self, _: bool) {}
+    fn level(&mut self, _: &Arc<Vm>, _: bool) {}
+}
 
 impl<'w, M: Machine> CpuLoop<'w, M> {
     /// A load or store: what the port puts out goes on to the line, what was typed comes in.
@@ -22,28 +58,34 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             return self.on_bus(vm, vcpu, mmio);
         }
         let offset = mmio.ipa().raw().wrapping_sub(map::UART.start().raw());
-        // A PL011 knows no time.
-        let at = Access { offset, size: mmio.size(), now: Ticks(0) };
-        let (result, level) = {
-            let mut uart = vm.uart.lock();
-            let result = if mmio.is_write() {
-                let result = uart.write(at, stored(vcpu, &mmio)).map(|()| 0);
-                if uart.has_output() {
-                    vm.spoke.store(true, Ordering::Relaxed);
-                    if self.world.is_shown(vm) {
-                        self.console.pump(&mut self.machine, &mut uart);
-                    }
-                }
-                result
+        let console = &self.world.console;
+        let screen = Screen(vm.id.0);
+        // To the end: whoever sees a later level passes it on later.
+        let mut uart = vm.uart.lock();
+        let result = if mmio.is_write() {
+            let value = stored(vcpu, &mmio);
+            let byte = value as u8;
+            // The right to write is this lock, as long as this screen is shown.
+            if offset == Register::Dr.offset()
+                && mmio.size() != Size::Double
+                && console.is_quiet(screen)
+                && uart.pass(byte, |byte| self.machine.console_put(&[byte]) == 1)
+            {
+                console.passed(byte);
+                vm.spoke.store(true, Ordering::Relaxed);
+                Ok(0)
             } else {
-                uart.read(at)
-            };
-            if self.console.has_input() && self.world.is_shown(vm) {
-                self.console.type_in(&mut self.machine, &mut uart);
+                self.port_written(vm, &mut uart, access(offset, &mmio), value)
             }
-            (result, uart.irq())
+        } else {
+            let result = uart.read(access(offset, &mmio));
+            if console.is_deaf() {
+                console.accessed(self, self.world.vms(), screen, &mut uart);
+            }
+            result
         };
-        let kicks = super::exits::set_line(vm, &vm.uart_line, level);
+        let kicks = set_line(vm, &vm.uart_line, uart.irq());
+        drop(uart);
         self.kick(vm, Some(vcpu.id), kicks);
         // Reserved offsets read as zero and ignore writes.
         let result =
@@ -51,23 +93,41 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         self.finish(vm, vcpu, mmio, result)
     }
 
-    /// The line interrupted: somebody typed, or it takes bytes again.
-    pub(super) fn console_interrupt(&mut self) {
-        self.console.receive(&mut self.machine);
-        self.refresh_console();
+    /// A store that is not a byte on its way to an idle line.
+    #[inline(never)]
+    fn port_written(
+        &mut self,
+        vm: &'w Arc<Vm>,
+        uart: &mut Pl011,
+        at: Access,
+        value: u64,
+    ) -> Result<u64, AccessError> {
+        let result = uart.write(at, value).map(|()| 0);
+        if uart.has_output() {
+            vm.spoke.store(true, Ordering::Relaxed);
+            self.world.console.accessed(self, self.world.vms(), Screen(vm.id.0), uart);
+        }
+        result
     }
 
-    /// Moves what waits: own lines and the shown screen out, typed bytes in.
-    pub(super) fn refresh_console(&mut self) {
-        if let Some(shown) = self.world.shown() {
-            let level = {
-                let mut uart = shown.uart.lock();
-                self.console.pump(&mut self.machine, &mut uart);
-                self.console.type_in(&mut self.machine, &mut uart);
-                uart.irq()
-            };
-            let kicks = super::exits::set_line(shown, &shown.uart_line, level);
-            self.kick(shown, None, kicks);
-        }
+    /// The line interrupted: somebody typed, or it takes bytes again.
+    pub(super) fn console_interrupt(&mut self) {
+        self.world.console.interrupt(self, self.world.vms());
     }
+
+    /// Moves what waits: own lines and the shown screen out.
+    pub(super) fn refresh_console(&mut self) {
+        self.world.console.refresh(self, self.world.vms(), Patience::Pause);
+    }
+
+    /// A VM has stopped: its last output, then another screen.
+    pub(super) fn console_stopped(&mut self, vm: &Vm) {
+        self.world.console.stopped(self, self.world.vms(), usize::from(vm.id.0));
+    }
+}
+
+/// A PL011 knows no time.
+#[inline(always)]
+fn access(offset: u64, mmio: &Mmio) -> Access {
+    Access { offset, size: mmio.size(), now: Ticks(0) }
 }

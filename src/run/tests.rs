@@ -49,7 +49,7 @@ fn vm(id: u16, vcpus: u16, gic: Gic) -> (Arc<Vm>, Vec<u8>) {
     let _ = stage2.map(map::RAM_BASE, mapped, Rights::Ram, &mut pages).unwrap();
     std::mem::forget(pages);
     let mpidrs: Vec<u64> = (0..vcpus).map(|n| map::mpidr(n, gic.version)).collect();
-    let uart = Arc::new(Mutex::new(Pl011::new()));
+    let uart = Arc::new(Mutex::new(Pl011::new(4 << 10)));
     let slots = crate::addr::GuestRange::new(map::VIRTIO_BASE, 0x4000).unwrap();
     let bus = Bus::new(vec![
         Region::new("pl011", map::UART, None, uart.clone()),

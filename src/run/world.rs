@@ -5,6 +5,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::Counts;
+use crate::console::{self, Console};
 use crate::machine::Ticks;
 use crate::sched::{Arrival, RunQueue};
 use crate::sync::{Mutex, MutexGuard};
@@ -101,7 +102,8 @@ pub struct World {
     running: AtomicUsize,
     /// Loops that have not ended.
     loops: AtomicUsize,
-    shown: core::sync::atomic::AtomicU16,
+    /// The line that all VMs and Mezzanine's own log share.
+    pub console: Console,
     /// Exits by reason, of all CPUs whose loops have ended, where somebody asked for them.
     counts: Mutex<Option<Counts>>,
     /// Who has which VMID, on which CPU.
@@ -121,7 +123,7 @@ impl World {
         };
         Self {
             running: AtomicUsize::new(vms.len()),
-            shown: core::sync::atomic::AtomicU16::new(0),
+            console: Console::new(console::log(), &vms),
             vms,
             desks: (0..cpus).map(desk).collect(),
             idle: AtomicU64::new(0),
@@ -140,18 +142,6 @@ impl World {
     /// All VMs, in order.
     pub fn vms(&self) -> &[Arc<Vm>] {
         &self.vms
-    }
-
-    pub fn shown(&self) -> Option<&Arc<Vm>> {
-        self.vm(VmId(self.shown.load(Ordering::Relaxed)))
-    }
-    pub fn is_shown(&self, vm: &Vm) -> bool {
-        self.shown.load(Ordering::Relaxed) == vm.id.0
-    }
-    pub fn show_another(&self) {
-        if let Some(next) = self.vms.iter().find(|vm| !vm.is_stopping() && !vm.without_uart) {
-            self.shown.store(next.id.0, Ordering::Relaxed);
-        }
     }
 
     /// Whether any VM still runs.

@@ -4,7 +4,10 @@
 //! UARTDR never waits. To the guest a byte in the ring is a byte on the wire: UARTFR.BUSY is never set, and
 //! the transmit FIFO of the manual is the last 32 places of the ring, which fill when the UART is slower
 //! than the guest for 64 KiB. No byte is lost on either side as long as the guest looks at UARTFR.TXFF or
-//! waits for its interrupt, and the hypervisor keeps what [`Pl011::type_in`] refuses.
+//! waits for its interrupt. What is typed faster than the guest reads waits in [`Pl011::type_ahead`]'s queue.
+//!
+//! A port that nobody watches is *hidden*: its ring keeps what came last, the oldest bytes are lost and counted,
+//! and the guest always finds a FIFO's room. So it never waits for a screen that nobody looks at.
 //!
 //! Where the manual leaves room, or software made for QEMU's `virt` leans on it:
 //!
@@ -26,6 +29,7 @@ mod tests;
 
 use super::{Access, AccessError, MmioDevice};
 use crate::exit::Size;
+use alloc::collections::VecDeque;
 pub use registers::Register;
 use registers::{DR_OE, LCR_FEN, RSR_OE, cr, fr, int};
 pub use ring::RING;
@@ -34,10 +38,19 @@ use ring::Ring;
 /// Depth of each FIFO of revision r1p5.
 pub const FIFO: u32 = 32;
 
+/// Typed bytes that may wait for a guest to read; beyond that they wait in the machine's UART.
+pub const TYPE_AHEAD: usize = 4 << 10;
+
 /// A guest's serial port.
 pub struct Pl011 {
     ring: Ring,
     rx: RxFifo,
+    /// What was typed and does not fit into `rx` yet.
+    ahead: VecDeque<u8>,
+    /// Nobody watches: what does not fit is lost, oldest first.
+    hidden: bool,
+    /// Bytes that were lost so since [`show`](Self::show).
+    lost: u64,
     /// Depth of both FIFOs: [`FIFO`], or 1 while they are off.
     depth: u32,
     /// UARTTXINTR is raised while at least so many places of the ring are free.
@@ -89,25 +102,74 @@ impl RxFifo {
 
 impl Default for Pl011 {
     fn default() -> Self {
-        Self::new()
+        Self::new(RING)
     }
 }
 
 impl Pl011 {
-    /// A port as after reset, with an empty ring.
-    pub fn new() -> Self {
-        Self::with_ring(Ring::new())
+    /// A port as after reset, with an empty ring of `bytes` (or the next power of two).
+    pub fn new(bytes: usize) -> Self {
+        Self::with_ring(Ring::new(bytes))
     }
 
-    /// Registers as after reset; what the guest sent before is still there to be drained.
+    /// Registers as after reset; what the guest sent before is still there to be drained, and whoever typed for it
+    /// has typed for what comes now.
     pub fn reset(&mut self) {
+        let (hidden, lost) = (self.hidden, self.lost);
+        let ahead = core::mem::take(&mut self.ahead);
         *self = Self::with_ring(core::mem::take(&mut self.ring));
+        (self.hidden, self.lost, self.ahead) = (hidden, lost, ahead);
+        self.refill();
+    }
+
+    /// Nobody watches from here on. A guest that waited for room has some.
+    pub fn hide(&mut self) {
+        self.hidden = true;
+        self.make_room();
+        if self.ring.free() >= self.tx_trigger && self.ring.waiting() != 0 {
+            self.ris |= int::TX;
+        }
+    }
+
+    /// Somebody watches again; how many bytes were lost, before the oldest that is there, since the last time.
+    pub fn show(&mut self) -> u64 {
+        if self.hidden {
+            // What the guest was told would fit still does.
+            self.make_room();
+            self.hidden = false;
+        }
+        core::mem::take(&mut self.lost)
+    }
+
+    /// Whether nobody watches.
+    #[inline]
+    pub fn is_hidden(&self) -> bool {
+        self.hidden
+    }
+
+    /// Bytes that were lost and not told of yet.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Bytes that wait to be drained.
+    pub fn waiting(&self) -> usize {
+        self.ring.waiting() as usize
+    }
+
+    /// Keeps a FIFO's room free, for guests that send as much without looking.
+    #[cold]
+    fn make_room(&mut self) {
+        self.lost = self.lost.wrapping_add(self.ring.make_room(FIFO).into());
     }
 
     fn with_ring(ring: Ring) -> Self {
         Self {
             ring,
             rx: RxFifo::default(),
+            ahead: VecDeque::new(),
+            hidden: false,
+            lost: 0,
             depth: 1,
             tx_trigger: 1,
             rx_trigger: 1,
@@ -152,22 +214,15 @@ impl Pl011 {
         }
     }
 
-    /// Gives the oldest bytes to `put` one by one, until nothing waits or `put` takes no more; whether all went.
+    /// Sends a byte through `put`, past the ring, where nothing waits in it: the shown guest's way while the line
+    /// keeps pace. False, with nothing done, if it has to go through the ring.
     #[inline(always)]
-    pub fn drain(&mut self, mut put: impl FnMut(u8) -> bool) -> bool {
-        let was_low = self.ring.free() >= self.tx_trigger;
-        let mut all = true;
-        while let Some(byte) = self.ring.oldest() {
-            all = put(byte);
-            if !all {
-                break;
-            }
-            self.ring.consume_one();
+    pub fn pass(&mut self, byte: u8, put: impl FnOnce(u8) -> bool) -> bool {
+        if self.cr & cr::LBE != 0 || self.ring.waiting() != 0 || !put(byte) {
+            return false;
         }
-        if !was_low && self.ring.free() >= self.tx_trigger {
-            self.ris |= int::TX;
-        }
-        all
+        self.ris |= int::TX;
+        true
     }
 
     /// Moves the oldest bytes into `buffer` and returns how many.
@@ -202,6 +257,35 @@ impl Pl011 {
         room
     }
 
+    /// A byte was typed: it waits if it does not fit. False, and not taken, if [`TYPE_AHEAD`] bytes wait already.
+    #[must_use]
+    pub fn type_ahead(&mut self, byte: u8) -> bool {
+        if self.ahead.is_empty() && self.type_in(byte) {
+            return true;
+        }
+        let room = self.takes_typing();
+        if room {
+            self.ahead.push_back(byte);
+        }
+        room
+    }
+
+    /// Whether [`type_ahead`](Self::type_ahead) would take a byte.
+    #[inline]
+    pub fn takes_typing(&self) -> bool {
+        self.ahead.len() < TYPE_AHEAD
+    }
+
+    /// Moves what was typed ahead into the FIFO, as far as it fits.
+    #[cold]
+    fn refill(&mut self) {
+        while self.has_room()
+            && let Some(byte) = self.ahead.pop_front()
+        {
+            self.receive(byte);
+        }
+    }
+
     fn receive(&mut self, byte: u8) {
         self.rx.push(byte);
         self.rx.overrun = false;
@@ -216,6 +300,9 @@ impl Pl011 {
     fn send(&mut self, byte: u8) {
         if self.cr & cr::LBE != 0 {
             return self.loop_back(byte);
+        }
+        if self.hidden && self.ring.free() <= FIFO {
+            self.lost = self.lost.wrapping_add(self.ring.make_room(FIFO + 1).into());
         }
         self.ring.push(byte);
         // The interrupt's bit follows the level, so that the common case is one compare.
@@ -245,6 +332,9 @@ impl Pl011 {
         }
         if self.rx.len == 0 {
             self.ris &= !int::RT;
+        }
+        if !self.ahead.is_empty() {
+            self.refill();
         }
         u32::from(byte) | overrun
     }
@@ -299,6 +389,7 @@ impl Pl011 {
         if self.rx.len >= self.rx_trigger {
             self.ris |= int::RX;
         }
+        self.refill();
     }
 
     #[inline(never)]
@@ -352,7 +443,10 @@ impl Pl011 {
                 self.lcr_h = value & 0xff;
                 self.set_triggers();
             }
-            Register::Cr => self.control(value),
+            Register::Cr => {
+                self.control(value);
+                self.refill();
+            }
             Register::Ifls => {
                 self.ifls = value & 0x3f;
                 self.set_triggers();

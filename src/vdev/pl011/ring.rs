@@ -3,12 +3,17 @@
 
 use alloc::boxed::Box;
 
-/// Bytes that the ring holds; a power of two, so that positions wrap by a mask.
+/// Bytes that a ring holds unless somebody says otherwise.
 pub const RING: usize = 64 << 10;
+/// Fewer would leave a hidden port nothing beside the room that it keeps free for its guest.
+const SMALLEST: usize = 128;
+/// Positions are 32 bits wide.
+const LARGEST: usize = 1 << 30;
 
 /// A queue of bytes of fixed size.
 #[derive(Default)]
 pub(super) struct Ring {
+    /// A power of two, so that positions wrap by a mask.
     bytes: Box<[u8]>,
     /// Bytes ever sent and ever drained, modulo 2^32: their difference is what the ring holds.
     sent: u32,
@@ -16,8 +21,16 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    pub(super) fn new() -> Self {
-        Self { bytes: alloc::vec![0; RING].into_boxed_slice(), sent: 0, drained: 0 }
+    /// An empty ring of `bytes`, or of the next power of two.
+    pub(super) fn new(bytes: usize) -> Self {
+        let bytes = bytes.clamp(SMALLEST, LARGEST).next_power_of_two();
+        Self { bytes: alloc::vec![0; bytes].into_boxed_slice(), sent: 0, drained: 0 }
+    }
+
+    /// The place of a position.
+    #[inline]
+    fn place(&self, position: u32) -> usize {
+        position as usize & self.bytes.len().wrapping_sub(1)
     }
 
     #[inline]
@@ -27,14 +40,15 @@ impl Ring {
 
     #[inline]
     pub(super) fn free(&self) -> u32 {
-        (RING as u32).wrapping_sub(self.waiting())
+        (self.bytes.len() as u32).wrapping_sub(self.waiting())
     }
 
     /// Adds a byte, which is lost if nothing is free.
     #[inline]
     pub(super) fn push(&mut self, byte: u8) {
+        let place = self.place(self.sent);
         if self.free() != 0
-            && let Some(slot) = self.bytes.get_mut(self.sent as usize & (RING - 1))
+            && let Some(slot) = self.bytes.get_mut(place)
         {
             *slot = byte;
             self.sent = self.sent.wrapping_add(1);
@@ -43,22 +57,16 @@ impl Ring {
 
     /// The oldest bytes, as far as they lie in one piece.
     pub(super) fn front(&self) -> &[u8] {
-        let first = self.drained as usize & (RING - 1);
-        let end = first.saturating_add(self.waiting() as usize).min(RING);
+        let first = self.place(self.drained);
+        let end = first.saturating_add(self.waiting() as usize).min(self.bytes.len());
         self.bytes.get(first..end).unwrap_or(&[])
     }
 
-    /// The oldest byte.
-    #[inline]
-    pub(super) fn oldest(&self) -> Option<u8> {
-        let byte = self.bytes.get(self.drained as usize & (RING - 1));
-        byte.copied().filter(|_| self.waiting() != 0)
-    }
-
-    /// Forgets the oldest byte, of which there is one.
-    #[inline]
-    pub(super) fn consume_one(&mut self) {
-        self.drained = self.drained.wrapping_add(1);
+    /// Forgets the oldest bytes until `free` are free; how many that were.
+    pub(super) fn make_room(&mut self, free: u32) -> u32 {
+        let bytes = free.saturating_sub(self.free()).min(self.waiting());
+        self.drained = self.drained.wrapping_add(bytes);
+        bytes
     }
 
     /// Forgets the oldest bytes; at most as many as there are.

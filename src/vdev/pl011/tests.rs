@@ -18,7 +18,7 @@ struct Port(Pl011);
 
 impl Port {
     fn new() -> Self {
-        Self(Pl011::new())
+        Self(Pl011::new(RING))
     }
     /// FIFOs on, port enabled, as a driver leaves it.
     fn started() -> Self {
@@ -106,7 +106,7 @@ fn register_widths() {
 
 #[test]
 fn every_offset_and_size_has_an_answer() {
-    let mut uart = Pl011::new();
+    let mut uart = Pl011::new(RING);
     for offset in 0..0x1000 {
         for size in [Size::Byte, Size::Half, Size::Word, Size::Double] {
             let expected = match (size, offset & 3, Register::at(offset)) {
@@ -363,7 +363,7 @@ proptest! {
     /// Whatever a guest does: no byte is lost or made up on either side, and the line follows UARTMIS.
     #[test]
     fn no_byte_is_lost(steps in prop::collection::vec(step(), 0..400)) {
-        let mut uart = Pl011::new();
+        let mut uart = Pl011::new(RING);
         let mut sent = VecDeque::new();
         let mut typed = VecDeque::new();
         for step in steps {
