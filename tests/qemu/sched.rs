@@ -141,7 +141,8 @@ fn weights() -> Result<(), Failed> {
 
 fn equal() -> Result<(), Failed> {
     let tags = ["a", "b", "c"];
-    let vms: Result<Vec<_>, _> = tags.map(|tag| vm(tag, "spin", &format!("{SPIN} tag={tag}"), "")).into_iter().collect();
+    let vms: Result<Vec<_>, _> =
+        tags.map(|tag| vm(tag, "spin", &format!("{SPIN} tag={tag}"), "")).into_iter().collect();
     let outcome = finish("equal", &vms?.concat())?;
     let first = spun(&outcome, tags[0])?;
     for tag in tags {
@@ -173,14 +174,16 @@ fn exits(outcome: &Outcome, vm: &str, reason: &str) -> Result<(u64, u64), Failed
     let total = lines
         .find_map(|line| line.strip_prefix(&head)?.strip_suffix(" exits")?.parse().ok())
         .map_or_else(|| outcome.failed(&format!("no exits of {vm}")), Ok)?;
-    let rows = lines.map_while(|line| line.trim_start().split_once(' ').filter(|(n, _)| n.parse::<u64>().is_ok()));
+    let rows =
+        lines.map_while(|line| line.trim_start().split_once(' ').filter(|(n, _)| n.parse::<u64>().is_ok()));
     let row = rows.filter(|(_, name)| *name == reason).find_map(|(n, _)| n.parse().ok());
     Ok((total, row.unwrap_or(0)))
 }
 
 /// A dedicated VM's run beside another that keeps the other CPU busy.
 fn dedicated(guest: &str, cmdline: &str) -> Result<Outcome, Failed> {
-    let toml = vm("quiet", guest, cmdline, "dedicated = true")? + &vm("busy", "spin", "ms=1500 every=100000", "")?;
+    let toml =
+        vm("quiet", guest, cmdline, "dedicated = true")? + &vm("busy", "spin", "ms=1500 every=100000", "")?;
     let outcome = start("dedicated", &toml, &["--cpus", "2", "--trace-exits"])?.finish();
     outcome.no_panic()?;
     outcome.says(&format!("{guest}: ok"))?;
@@ -190,7 +193,8 @@ fn dedicated(guest: &str, cmdline: &str) -> Result<Outcome, Failed> {
 
 /// Sleeping costs no exit: what thirty naps more cost is their timers' interrupts.
 fn dedicated_idle() -> Result<(), Failed> {
-    let (few, many) = (dedicated("dedicated", "naps=10 period=20")?, dedicated("dedicated", "naps=40 period=20")?);
+    let (few, many) =
+        (dedicated("dedicated", "naps=10 period=20")?, dedicated("dedicated", "naps=40 period=20")?);
     for outcome in [&few, &many] {
         let (_, waits) = exits(outcome, "quiet", "WFI")?;
         if waits != 0 {
@@ -203,16 +207,22 @@ fn dedicated_idle() -> Result<(), Failed> {
 
 /// Nothing interrupts it, however long it runs.
 fn dedicated_busy() -> Result<(), Failed> {
-    let (short, long) = (dedicated("spin", "ms=0300 every=100000")?, dedicated("spin", "ms=1200 every=100000")?);
+    let (short, long) =
+        (dedicated("spin", "ms=0300 every=100000")?, dedicated("spin", "ms=1200 every=100000")?);
     let ((_, few), (_, many)) = (exits(&short, "quiet", "IRQ")?, exits(&long, "quiet", "IRQ")?);
     // The other's beginning and end may ask something of every CPU.
-    if many > few + 2 { long.failed(&format!("{few} interrupts in 300 ms, {many} in 1200 ms")) } else { Ok(()) }
+    if many > few + 2 {
+        long.failed(&format!("{few} interrupts in 300 ms, {many} in 1200 ms"))
+    } else {
+        Ok(())
+    }
 }
 
 /// The timer of one guest stays within a slice, and its output complete, whatever its neighbour does.
 fn beside(deed: &'static str) -> Result<(), Failed> {
     let lines = format!("lines={LINES} period=2000 limit={SLICE}");
-    let toml = vm("victim", "latency", &lines, "")? + &vm("attacker", "hostile", &format!("{deed} ms=0"), "vcpus = 4")?;
+    let toml = vm("victim", "latency", &lines, "")?
+        + &vm("attacker", "hostile", &format!("{deed} ms=0"), "vcpus = 4")?;
     let machine = start(&format!("beside-{deed}"), &toml, &ICOUNT)?;
     machine.wait_for("vm victim: powered off", 1);
     let outcome = machine.stop();

@@ -13,9 +13,13 @@ const MACHINES: [(&[&str], &str); 3] =
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = Backend::ready().flat_map(on).chain(special()).map(trial).collect();
-    trials.push(setup::trial("smp::64 VMs on four CPUs, a little of each".into(), || scale("smpstress", 64, 1, 4)));
+    trials.push(setup::trial("smp::64 VMs on four CPUs, a little of each".into(), || {
+        scale("smpstress", 64, 1, 4)
+    }));
     if setup::long() {
-        trials.push(setup::trial("smp::64 VMs of two vCPUs on four CPUs".into(), || scale("smpstress", 64, 2, 4)));
+        trials.push(setup::trial("smp::64 VMs of two vCPUs on four CPUs".into(), || {
+            scale("smpstress", 64, 2, 4)
+        }));
         for cpus in [1, 4] {
             let name = format!("smp::300 VMs with 8-bit VMIDs on {cpus} CPUs");
             trials.push(setup::trial(name, move || vmids(300, cpus)));

@@ -468,7 +468,21 @@ impl Vgic {
             ..Lists::default()
         };
         if let Some(cpu) = self.cpu(me) {
+            self.orphan(me, cpu);
             cpu.look_later();
+        }
+    }
+
+    /// Nobody will end what is active at `me`: what it is, it is as if by ISACTIVER.
+    fn orphan(&self, me: VcpuId, cpu: &Cpu) {
+        let mut private = cpu.private.lock();
+        private.bank.orphan(u32::MAX);
+        let mut spis = self.spis.lock();
+        for n in Bits(cpu.spi_banks.load(Ordering::Relaxed)) {
+            let lanes = spis.queue(me.0 as u8, n as usize);
+            if let Some(here) = spis.banks.get_mut(n as usize) {
+                here.bank.orphan(lanes);
+            }
         }
     }
 

@@ -307,9 +307,9 @@ fn an_sgi_to_its_sender_alone_is_told_from_others() {
     let config =
         VgicConfig { version: GicVersion::V3, mpidrs, spis: 32, lists: 4, priority_bits: 5, emulated: false };
     let vgic = Vgic::new(config);
-    (0..3).for_each(|n| {
+    for n in 0..3 {
         vgic.sync(vcpu(n), &mut Lists::default());
-    });
+    }
     let own = [1, 1 << 44 | 1 << 2, 3 << 48 | 2 << 44 | 2 << 32 | 1 << 16 | 1 << 1];
     for (n, &value) in own.iter().enumerate() {
         for (m, me) in (0..own.len()).map(|m| (m, vcpu(m))) {
