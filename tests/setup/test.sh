@@ -9,7 +9,7 @@ cd "$ROOT"
 
 log=$TARGET/setup/test.log
 status=$TARGET/setup/test.status
-# Without debug information, and loom itself optimized: it tries some ten thousand orders.
+# Without debug information, which nobody needs there, and with loom itself optimized: it does most of the work.
 loom() {
     CARGO_TARGET_DIR=$TARGET/loom RUSTFLAGS="--cfg loom" CARGO_PROFILE_TEST_DEBUG=0 \
         cargo test --lib --config 'profile.test.package.loom.opt-level=2' \
