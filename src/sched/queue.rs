@@ -14,8 +14,9 @@
 //!
 //! **Nobody waits long**: all turns of a round together are at most a TURN for each that took part. In the worst case
 //! somebody has had its turn first and gets the next one last: nearly two rounds. With what a turn may be longer (the
-//! least one, [`LEAST_US`], and what is carried over) that is under [`SLICE_MS`](super::SLICE_MS) for each vCPU that was
-//! runnable here meanwhile, whatever they do and whatever their weights. A virtual time for each vCPU gives the same
+//! least one, [`LEAST_US`], and what is carried over) that is under half of [`SLICE_MS`](super::SLICE_MS) for each vCPU
+//! that was runnable here meanwhile, whatever they do and whatever their weights. The other half is for whoever wakes
+//! with its turn used up, beside a VM of several vCPUs on one CPU: a turn costs a switch, which is a thousandth of it. A virtual time for each vCPU gives the same
 //! shares without rounds, but no such bound: whoever ran ahead of a heavy newcomer waits until that has caught up, 64
 //! times as long if its weight is 64 times as large.
 //!
@@ -35,7 +36,7 @@ use alloc::collections::VecDeque;
 use core::mem;
 
 /// What each member adds to the length of a round, in microseconds.
-pub const TURN_US: u64 = 4_500;
+pub const TURN_US: u64 = 2_000;
 /// The shortest turn, in microseconds: weights are kept exactly as long as none is under a 90th of the average.
 pub const LEAST_US: u64 = 50;
 /// How long a vCPU has the CPU before one that wakes takes it, in microseconds.

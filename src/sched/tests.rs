@@ -200,7 +200,7 @@ fn what_is_promised_is_about_what_can_happen() {
         }
     }
     cpu.settle().unwrap();
-    assert!(cpu.worst > 0.8, "nobody waited longer than {} of what is promised", cpu.worst);
+    assert!(cpu.worst > 0.33, "nobody waited longer than {} of what is promised", cpu.worst);
 }
 
 /// What happens on a CPU, and how long after what was before, in microseconds.
