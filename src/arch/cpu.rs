@@ -113,7 +113,7 @@ impl Machine for Cpu {
                 self.gic.load_lists(&mut vcpu.lists);
             } else {
                 self.gic.load_all(vcpu);
-                self.resident.load(vcpu);
+                self.resident.load(vcpu, self.id);
             }
         }
         let hcr = vcpu.hcr | vcpu.lists.signalled;

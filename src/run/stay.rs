@@ -26,7 +26,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     ///
     /// Without anything there, this CPU counts as idle and has looked once more since, so that it may wait.
     pub(super) fn find_work(&mut self) -> Option<Box<Vcpu>> {
-        if let Some(vcpu) = self.pick() {
+        if self.desk.is_wanted()
+            && let Some(vcpu) = self.pick()
+        {
             return Some(vcpu);
         }
         self.world.set_idle(self.id, true);
@@ -137,7 +139,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Has an idle CPU look for something to run.
     #[cold]
     pub(super) fn share(&mut self) {
-        if let Some(idler) = self.world.idler(u64::MAX, self.id) {
+        if let Some(idler) = self.world.helper(self.id) {
             self.machine.kick(idler);
         }
     }
