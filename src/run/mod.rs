@@ -86,7 +86,7 @@ pub struct CpuLoop<'w, M> {
 }
 
 /// Devices of a VM that may have deadlines are among the first so many on its bus.
-const DEVICES: u16 = 8;
+const DEVICES: u16 = 4;
 
 /// How a vCPU's stint ended.
 enum Stint {
