@@ -214,9 +214,11 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         self.timers.set(Purpose::Vcpu(vm.id, id), None);
     }
 
-    /// Takes everything of the vCPU off this CPU.
+    /// Takes everything of the vCPU off this CPU. A system error that it leaves behind ends its VM.
     pub(super) fn put(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
-        self.machine.put(vcpu);
+        if self.machine.put(vcpu) {
+            self.stop(vm, vcpu, Reason::SystemError);
+        }
         let kicks = vm.vgic.unload(vcpu.id, &mut vcpu.lists);
         self.kick(vm, Some(vcpu.id), kicks);
     }
