@@ -279,11 +279,13 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             if mail != 0 {
                 self.read_mail(vm, vcpu, mail);
             }
-            if vm.vgic.attention(vcpu.id) {
+            let attention = vm.vgic.attention(vcpu.id);
+            if attention {
                 self.sync(vm, vcpu);
-                if vm.vgic.signals(vcpu.id, &vcpu.lists) {
-                    return Waited::Woken;
-                }
+            }
+            // What came for it may have been taken in by a message as well.
+            if (attention || mail != 0) && vm.vgic.signals(vcpu.id, &vcpu.lists) {
+                return Waited::Woken;
             }
             if let Some(other) = self.find_work() {
                 return Waited::Displaced(other);
