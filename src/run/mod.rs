@@ -31,6 +31,12 @@ mod fake;
 #[cfg(test)]
 mod gic_tests;
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "a test may fail")]
+pub(crate) mod play;
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "a test may fail")]
+mod smp_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod timer_tests;
