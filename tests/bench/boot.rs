@@ -117,8 +117,16 @@ pub(crate) fn run(cpu: &str, quiet: bool) -> Result<Pair, String> {
     let bundle = bundle::pack(name, &vm)?;
     let args = vec!["-kernel".into(), text(&target().join("mezzanine.img")), "-initrd".into(), text(&bundle)];
     let under = format!("{name}-mezzanine");
-    let run =
-        Run { name: &under, cpu, el2: true, gic: 3, memory: "1G", args, traced_row: 0, patience: PATIENCE };
+    let run = Run {
+        name: &under,
+        cpu,
+        el2: true,
+        gic: 3,
+        memory: "1G",
+        args,
+        patience: PATIENCE,
+        ..Run::default()
+    };
     let Outcome { counts, transcript } = run.run()?;
     let mezzanine = Boot::new(counts).map_err(|why| format!("{name} under Mezzanine: {why}"))?;
 
@@ -133,8 +141,8 @@ pub(crate) fn run(cpu: &str, quiet: bool) -> Result<Pair, String> {
         gic: 3,
         memory: MEMORY,
         args,
-        traced_row: 0,
         patience: PATIENCE,
+        ..Run::default()
     };
     let native = Boot::new(run.run()?.counts).map_err(|why| format!("{name}, natively: {why}"))?;
     Ok(Pair { native, mezzanine, memory: memory(&transcript), quiet })

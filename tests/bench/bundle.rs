@@ -47,8 +47,22 @@ pub(crate) fn config(name: &str, vm: &Vm<'_>) -> Result<PathBuf, String> {
 /// As [`config`], or `mezz pack` refuses it.
 pub(crate) fn pack(name: &str, vm: &Vm<'_>) -> Result<PathBuf, String> {
     let config = config(name, vm)?;
+    packed(name, &config)
+}
+
+/// Packs a configuration's VMs; the bundle's path.
+///
+/// # Errors
+/// The configuration cannot be written, or `mezz pack` refuses it.
+pub(crate) fn pack_toml(name: &str, toml: &str) -> Result<PathBuf, String> {
+    let path = folder().join(format!("{name}.toml"));
+    fs::write(&path, toml).map_err(|e| format!("{}: {e}", path.display()))?;
+    packed(name, &path)
+}
+
+fn packed(name: &str, config: &Path) -> Result<PathBuf, String> {
     let bundle = folder().join(format!("{name}.bundle"));
-    tool(&target().join("mezz"), &["pack", &text(&config), "-o", &text(&bundle)])?;
+    tool(&target().join("mezz"), &["pack", &text(config), "-o", &text(&bundle)])?;
     Ok(bundle)
 }
 

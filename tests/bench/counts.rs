@@ -48,6 +48,18 @@ pub(crate) struct Summary {
     pub(crate) max: u64,
 }
 
+impl Summary {
+    /// Of two things that happen one after the other, as often as the rarer does.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        Self {
+            n: self.n.min(other.n),
+            min: self.min + other.min,
+            median: self.median + other.median,
+            max: self.max + other.max,
+        }
+    }
+}
+
 impl Histogram {
     pub(crate) fn n(&self) -> u64 {
         self.0.iter().map(|(_, count)| count).sum()
@@ -111,7 +123,17 @@ pub(crate) struct Row {
 pub(crate) struct Exits {
     pub(crate) row: u32,
     pub(crate) reason: String,
+    /// The longest stay at EL2: until the guest ran, or EL2 waited.
+    #[serde(default)]
+    pub(crate) stay: u64,
     pub(crate) cost: Histogram,
+}
+
+impl Exits {
+    /// Whether these are exits, not parts of some that have a reason of their own.
+    pub(crate) fn is_whole(&self) -> bool {
+        ![", until ", ", after ", ", to another "].iter().any(|part| self.reason.contains(part))
+    }
 }
 
 /// A whole run.
@@ -152,12 +174,8 @@ impl Counts {
         all
     }
 
-    /// The longest stay at EL2 with a guest there, and its reason. A WFI counts by its parts: EL2 was open to
-    /// interrupts between them.
+    /// The longest stay at EL2 with a guest there, and its reason.
     pub(crate) fn longest(&self) -> Option<(String, u64)> {
-        let stays = self.exits.iter().filter(|e| e.reason != "WFI");
-        stays
-            .filter_map(|e| Some((e.reason.clone(), e.cost.summary()?.max)))
-            .max_by_key(|(_, longest)| *longest)
+        self.exits.iter().map(|e| (e.reason.clone(), e.stay)).max_by_key(|(_, stay)| *stay)
     }
 }

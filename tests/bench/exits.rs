@@ -16,6 +16,7 @@ mod names;
 mod profile;
 mod qemu;
 mod report;
+mod scale;
 mod selftest;
 
 use std::fs;
@@ -33,6 +34,8 @@ enum Part {
     Selftest,
     /// Each kind of exit.
     Micro,
+    /// What CPUs and VMs cost each other, with few and with many of them.
+    Scale,
     /// A whole Debian boot.
     Boot,
 }
@@ -89,7 +92,7 @@ fn run(options: &Options) -> Result<bool, String> {
         return Ok(true);
     }
     let mut results = Results { cpu: options.cpu.clone(), qemu: qemu_version()?, ..Results::default() };
-    if wanted(Part::Micro) || wanted(Part::Boot) {
+    if options.only != Some(Part::Selftest) {
         let image = qemu::target().join("mezzanine.img");
         let size = fs::metadata(&image)
             .map_err(|e| format!("{}: {e} ('make image' makes it)", image.display()))?
@@ -100,6 +103,12 @@ fn run(options: &Options) -> Result<bool, String> {
         for backend in Backend::ready() {
             eprintln!("bench: each kind of exit, {}", backend.label);
             results.micro.push(micro::run(&options.cpu, backend)?);
+        }
+    }
+    if wanted(Part::Scale) {
+        for setting in &scale::SETTINGS {
+            eprintln!("bench: between CPUs and VMs, {}", setting.label);
+            results.scale.push(scale::run(&options.cpu, setting)?);
         }
     }
     if wanted(Part::Boot) {

@@ -239,8 +239,17 @@ pub(crate) fn run_traced(cpu: &str, backend: &Backend, traced_row: u32) -> Resul
         args.extend(["-append".into(), backend.options().into()]);
     }
     let patience = Duration::from_secs(120);
-    let run =
-        Run { name: "micro", cpu, el2: true, gic: backend.host, memory: "512M", args, traced_row, patience };
+    let run = Run {
+        name: "micro",
+        cpu,
+        el2: true,
+        gic: backend.host,
+        memory: "512M",
+        args,
+        traced_row,
+        patience,
+        ..Run::default()
+    };
     let Outcome { counts, transcript } = run.run()?;
     if !transcript.contains("bench: ok") {
         return Err(format!("the micro guest did not end with 'bench: ok':\n{transcript}"));

@@ -14,7 +14,9 @@
  *
  * Arguments: out=FILE (JSON), offsets=on (device accesses are told apart by register, not by page), trace=N (the
  * address of each instruction of row N's last exit).
- * One thread must run all vCPUs (-icount does that); the tables have no lock.
+ * One thread must run all CPUs (-icount does that); the tables have no lock. With several CPUs QEMU 10.0 then tells a
+ * callback the number of the CPU that translated the block, not of the one that runs it, and miscounts inline. So there a
+ * callback counts, and a CPU is known by its TPIDR_EL2, which must be its own, and not 0, before guests run.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -25,7 +27,7 @@
 
 __attribute__((visibility("default"))) int qemu_plugin_version = PLUGIN_INTERFACE;
 
-enum { LEVELS = 4, VCPUS = 8, REASON_LENGTH = 64, MARKS = 4096, TALLIES = 8192, TRACE = 65536, UNKNOWN = -1 };
+enum { LEVELS = 4, VCPUS = 17, REASON_LENGTH = 64, MARKS = 4096, TALLIES = 8192, TRACE = 65536, UNKNOWN = -1 };
 enum { NO_ROW = 0, FIRST_HINT = 64, FIRST_MARK = 48, HINTS = 64 };
 
 /* A histogram: how often each value was seen. */
@@ -39,6 +41,7 @@ struct tally {
     int row;
     char reason[REASON_LENGTH];
     struct histogram cost;
+    uint64_t longest; /* stay at EL2 without a wait in it */
 };
 
 /* All of a row: EL2's instructions between opening and closing it, and the exits there. */
@@ -67,6 +70,9 @@ struct vcpu {
     struct tally *exit;     /* the exit that EL2 is dealing with */
     uint64_t exit_start;    /* instructions before it */
     uint64_t first_wait, last_wait; /* instructions up to EL2's own WFI in it, 0: none */
+    bool staying;           /* a stay has begun: by an exit, or by the end of a wait */
+    uint64_t stay_start;    /* instructions before it */
+    uint64_t vttbr, vmpidr; /* whom EL2 was entered from */
     int row;
     struct counters row_start;
     uint64_t call;          /* X0 of an HVC or SMC under way */
@@ -81,16 +87,22 @@ static struct mark marks[MARKS];
 static size_t tally_count, mark_count;
 static unsigned vcpu_count;
 static bool overflow, offsets;
+static bool any_guest_seen; /* on whichever CPU */
 static int traced_row; /* NO_ROW: nothing is traced */
 static uint64_t trace[TRACE];
 static size_t trace_length;
 static const char *out;
 static qemu_plugin_u64 executed;
+static bool several;      /* CPUs */
+static uint64_t stepped;  /* instructions, where there are several */
+static unsigned running;  /* the CPU that runs */
+static uint64_t known[VCPUS]; /* TPIDR_EL2 of each; 0: those that boot, all together */
 static GByteArray *buffer;
 
 /* The registers that are read, by gdb's names. */
-enum reg { CPSR, X0, ESR, FAR, HPFAR, CNTVOFF, REGISTERS };
-static const char *const names[REGISTERS] = {"cpsr", "x0", "ESR_EL2", "FAR_EL2", "HPFAR_EL2", "CNTVOFF_EL2"};
+enum reg { CPSR, X0, ESR, FAR, HPFAR, CNTVOFF, VTTBR, VMPIDR, TPIDR, REGISTERS };
+static const char *const names[REGISTERS] = {"cpsr",      "x0",        "ESR_EL2",    "FAR_EL2",  "HPFAR_EL2",
+                                             "CNTVOFF_EL2", "VTTBR_EL2", "VMPIDR_EL2", "TPIDR_EL2"};
 static struct qemu_plugin_register *handles[REGISTERS];
 
 static void *grown(void *old, size_t size) {
@@ -206,6 +218,15 @@ static void describe_sync(char *text, size_t size, uint64_t esr, struct vcpu *v)
     }
 }
 
+/* EL2 waits, or lets a guest run: so long it had the CPU without a break. */
+static void stay_ends(struct vcpu *v) {
+    uint64_t length = v->sum.level[2] - v->stay_start;
+    if (v->staying) {
+        struct tally *of = v->exit ? v->exit : tally(NO_ROW, "no guest there yet");
+        of->longest = length > of->longest ? length : of->longest;
+    }
+}
+
 /* EL2 has been entered at `vector`, and has not executed anything yet. */
 static void exit_begins(struct vcpu *v, uint64_t vector) {
     static const char *const asynchronous[] = {NULL, "IRQ", "FIQ", "SError"};
@@ -227,6 +248,10 @@ static void exit_begins(struct vcpu *v, uint64_t vector) {
     }
     v->exit_start = v->sum.level[2];
     v->first_wait = v->last_wait = 0;
+    v->staying = true;
+    v->stay_start = v->sum.level[2];
+    v->vttbr = read(VTTBR);
+    v->vmpidr = read(VMPIDR);
     v->sum.exits++;
     unsigned call = (unsigned)v->call;
     if (!v->off && (call == 0x84000008 || call == 0x84000009)) {
@@ -237,10 +262,14 @@ static void exit_begins(struct vcpu *v, uint64_t vector) {
 
 /* EL2's ERET has been executed. */
 static void exit_ends(struct vcpu *v) {
+    char reason[REASON_LENGTH + 32];
     uint64_t cost = v->sum.level[2] - v->exit_start;
     add(&v->exit->cost, cost);
+    if (v->vttbr != read(VTTBR) || v->vmpidr != read(VMPIDR)) {
+        snprintf(reason, sizeof reason, "%.40s, to another vCPU", v->exit->reason);
+        add(&tally(v->exit->row, reason)->cost, cost);
+    }
     if (v->first_wait) {
-        char reason[REASON_LENGTH + 32];
         snprintf(reason, sizeof reason, "%.40s, until EL2 waits", v->exit->reason);
         add(&tally(v->exit->row, reason)->cost, v->first_wait - v->exit_start);
         snprintf(reason, sizeof reason, "%.40s, after EL2 woke", v->exit->reason);
@@ -249,13 +278,41 @@ static void exit_ends(struct vcpu *v) {
     v->exit = NULL;
 }
 
-/* Books what was executed at the level that the vCPU is at. */
-static void settle(struct vcpu *v, unsigned index) {
-    uint64_t now = qemu_plugin_u64_get(executed, index);
+/* All instructions so far: of the only CPU, or of all. */
+static uint64_t now(void) { return several ? stepped : qemu_plugin_u64_get(executed, 0); }
+
+/* Books what was executed at the level that the running CPU is at. */
+static void settle(struct vcpu *v) {
+    uint64_t until = now();
     if (v->level != UNKNOWN) {
-        v->sum.level[v->level] += now - v->settled;
+        v->sum.level[v->level] += until - v->settled;
     }
-    v->settled = now;
+    v->settled = until;
+}
+
+/* The CPU that runs, which may be another one than before. */
+static struct vcpu *who_runs(void) {
+    if (several) {
+        uint64_t self = read(TPIDR);
+        unsigned index = running;
+        if (known[index] != self) {
+            for (index = 0; index < vcpu_count && known[index] != self; index++) {
+            }
+            if (index == VCPUS) {
+                fprintf(stderr, "exits plugin: %d CPUs at most\n", VCPUS - 1);
+                exit(1);
+            }
+            if (index == vcpu_count) {
+                known[index] = self;
+                vcpus[index].level = UNKNOWN;
+                vcpu_count++;
+            }
+            settle(&vcpus[running]);
+            running = index;
+            vcpus[running].settled = now();
+        }
+    }
+    return &vcpus[running];
 }
 
 /* One translation block: its level, once it has run, and where it starts. */
@@ -265,8 +322,9 @@ struct block {
 };
 
 static void block_runs(unsigned index, void *data) {
+    (void)index;
     struct block *block = data;
-    struct vcpu *v = &vcpus[index];
+    struct vcpu *v = who_runs();
     if (block->level == v->level && v->level != UNKNOWN) {
         return;
     }
@@ -276,14 +334,16 @@ static void block_runs(unsigned index, void *data) {
             return;
         }
     }
-    settle(v, index);
+    settle(v);
     int from = v->level;
     v->level = block->level;
     if (from == 2 && v->level < 2) {
         if (!v->guest_seen) {
-            v->guest_seen = true;
+            any_guest_seen = v->guest_seen = true;
             v->load = v->sum;
         }
+        stay_ends(v);
+        v->staying = false;
         if (v->exit) {
             exit_ends(v);
         }
@@ -292,18 +352,32 @@ static void block_runs(unsigned index, void *data) {
     }
 }
 
+static void steps(unsigned index, void *data) {
+    (void)index;
+    (void)data;
+    stepped++;
+}
+
 static void traced_runs(unsigned index, void *data) {
-    struct vcpu *v = &vcpus[index];
+    (void)index;
+    struct vcpu *v = &vcpus[running];
     if (v->exit && v->exit->row == traced_row && v->level == 2 && trace_length < TRACE) {
         trace[trace_length++] = (uint64_t)(uintptr_t)data;
     }
 }
 
 static void wait_runs(unsigned index, void *data) {
+    (void)index;
     (void)data;
-    struct vcpu *v = &vcpus[index];
-    if (v->level == 2 && v->exit) {
-        settle(v, index);
+    struct vcpu *v = &vcpus[running];
+    if (v->level != 2) {
+        return;
+    }
+    settle(v);
+    stay_ends(v);
+    v->staying = any_guest_seen;
+    v->stay_start = v->sum.level[2];
+    if (v->exit) {
         v->last_wait = v->sum.level[2];
         if (!v->first_wait) {
             v->first_wait = v->last_wait;
@@ -314,12 +388,13 @@ static void wait_runs(unsigned index, void *data) {
 static uint64_t el2_since(const struct vcpu *v) { return v->sum.level[2] - v->row_start.level[2]; }
 
 static void hint_runs(unsigned index, void *data) {
-    struct vcpu *v = &vcpus[index];
+    (void)index;
+    struct vcpu *v = &vcpus[running];
     int number = (int)(intptr_t)data;
     if (v->level > 1 || (read(CPSR) & 0x10)) {
         return;
     }
-    settle(v, index);
+    settle(v);
     if (number >= FIRST_MARK) {
         if (mark_count < MARKS) {
             marks[mark_count++] = (struct mark){number - FIRST_MARK, v->sum, read(X0), read(CNTVOFF)};
@@ -343,7 +418,11 @@ static void block_translated(uint64_t plugin, struct qemu_plugin_tb *tb) {
     size_t count = qemu_plugin_tb_n_insns(tb);
     for (size_t i = 0; i < count; i++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
-        qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, INLINE_ADD, executed, 1);
+        if (several) {
+            qemu_plugin_register_vcpu_insn_exec_cb(insn, steps, CALLBACK_WITHOUT_REGISTERS, NULL);
+        } else {
+            qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, INLINE_ADD, executed, 1);
+        }
         if (traced_row != NO_ROW) {
             qemu_plugin_register_vcpu_insn_exec_cb(insn, traced_runs, CALLBACK_WITHOUT_REGISTERS,
                                                    (void *)(uintptr_t)qemu_plugin_insn_vaddr(insn));
@@ -367,12 +446,11 @@ static void block_translated(uint64_t plugin, struct qemu_plugin_tb *tb) {
 
 static void vcpu_starts(uint64_t plugin, unsigned index) {
     (void)plugin;
-    if (index >= VCPUS) {
-        fprintf(stderr, "exits plugin: %d vCPUs at most\n", VCPUS);
-        exit(1);
+    if (index != 0) {
+        return;
     }
-    vcpus[index].level = UNKNOWN;
-    vcpu_count = index + 1 > vcpu_count ? index + 1 : vcpu_count;
+    vcpus[0].level = UNKNOWN;
+    vcpu_count = 1;
     GArray *registers = qemu_plugin_get_registers();
     const qemu_plugin_reg_descriptor *all = (const void *)registers->data;
     for (unsigned i = 0; i < registers->len; i++) {
@@ -382,8 +460,8 @@ static void vcpu_starts(uint64_t plugin, unsigned index) {
             }
         }
     }
-    for (int which = 0; which <= X0; which++) {
-        if (!handles[which]) {
+    for (int which = 0; which < REGISTERS; which++) {
+        if (!handles[which] && (which <= X0 || (several && which == TPIDR))) {
             fprintf(stderr, "exits plugin: this QEMU shows no register %s\n", names[which]);
             exit(1);
         }
@@ -405,7 +483,6 @@ static void write_counters(FILE *file, const struct counters *c) {
 
 static void write_vcpu(FILE *file, unsigned index) {
     struct vcpu *v = &vcpus[index];
-    settle(v, index);
     fputs("{\"total\":", file);
     write_counters(file, &v->sum);
     if (v->guest_seen) {
@@ -431,6 +508,7 @@ static void finish(uint64_t plugin, void *data) {
         perror(out);
         return;
     }
+    settle(&vcpus[running]);
     fputs("{\"vcpus\":[", file);
     for (unsigned i = 0; i < vcpu_count; i++) {
         fputs(i ? "," : "", file);
@@ -458,8 +536,9 @@ static void finish(uint64_t plugin, void *data) {
     fputs("],\n\"exits\":[", file);
     separator = "";
     for (size_t i = 0; i < tally_count; i++) {
-        if (tallies[i]->cost.length) {
-            fprintf(file, "%s\n{\"row\":%d,\"reason\":\"%s\",\"cost\":", separator, tallies[i]->row, tallies[i]->reason);
+        if (tallies[i]->cost.length || tallies[i]->longest) {
+            fprintf(file, "%s\n{\"row\":%d,\"reason\":\"%s\",\"stay\":%" PRIu64 ",\"cost\":", separator, tallies[i]->row,
+                    tallies[i]->reason, tallies[i]->longest);
             write_histogram(file, &tallies[i]->cost);
             fputc('}', file);
             separator = ",";
@@ -491,6 +570,7 @@ __attribute__((visibility("default"))) int qemu_plugin_install(uint64_t plugin, 
         fputs("exits plugin: needs qemu-system-aarch64 and out=FILE\n", stderr);
         return 1;
     }
+    several = info->system.smp_vcpus > 1;
     buffer = g_byte_array_new();
     executed = (qemu_plugin_u64){qemu_plugin_scoreboard_new(sizeof(uint64_t)), 0};
     qemu_plugin_register_vcpu_init_cb(plugin, vcpu_starts);

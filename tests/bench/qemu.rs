@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use crate::counts::Counts;
 
-/// One instruction takes one nanosecond, idle time is skipped, and nothing comes from the host: the random seeds
-/// that QEMU puts into its tree follow from `-seed`, too.
-const SAME_EACH_TIME: [&str; 6] =
-    ["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm", "-seed", "1"];
+/// With `-icount`, whose idle time is skipped, nothing comes from the host: the random seeds that QEMU puts into its
+/// tree follow from `-seed`, too.
+const SAME_EACH_TIME: [&str; 4] = ["-rtc", "base=2026-01-01,clock=vm", "-seed", "1"];
 
-/// A run of QEMU with one CPU.
+/// A run of QEMU.
+#[derive(Default)]
 pub(crate) struct Run<'a> {
     /// Of its files under target/bench.
     pub(crate) name: &'a str,
@@ -25,6 +25,12 @@ pub(crate) struct Run<'a> {
     pub(crate) gic: u8,
     /// As `-m` has it.
     pub(crate) memory: &'a str,
+    /// CPUs; 0: one.
+    pub(crate) cpus: usize,
+    /// An instruction takes 2 to the power of this nanoseconds.
+    pub(crate) shift: u32,
+    /// The run ends once this is printed, where the machine does not power off.
+    pub(crate) until: Option<&'a str>,
     /// Everything else.
     pub(crate) args: Vec<String>,
     /// Its last exit is traced; 0: none.
@@ -64,7 +70,8 @@ impl Run<'_> {
         let mut qemu = Command::new("qemu-system-aarch64");
         let el2 = if self.el2 { "on" } else { "off" };
         qemu.arg("-M").arg(format!("virt,gic-version={},virtualization={el2}", self.gic));
-        qemu.args(["-cpu", self.cpu, "-smp", "1", "-m", self.memory]).args(SAME_EACH_TIME);
+        qemu.args(["-cpu", self.cpu, "-smp", &self.cpus.max(1).to_string(), "-m", self.memory]);
+        qemu.arg("-icount").arg(format!("shift={},sleep=off", self.shift)).args(SAME_EACH_TIME);
         qemu.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none", "-no-reboot"]);
         qemu.args(&self.args);
         let plugin = text(&folder().join("libexits.so"));
@@ -72,7 +79,14 @@ impl Run<'_> {
         qemu
     }
 
-    /// Runs to the power off.
+    /// Whether what ends the run has been printed. SIGTERM then has QEMU end as a user would, and the plugin write.
+    fn is_over(&self, log: &Path) -> bool {
+        self.until.is_some_and(|words| {
+            fs::read(log).is_ok_and(|text| String::from_utf8_lossy(&text).contains(words))
+        })
+    }
+
+    /// Runs to the power off, or to what ends it.
     ///
     /// # Errors
     /// QEMU cannot be started, is killed after `patience`, or fails.
@@ -91,6 +105,7 @@ impl Run<'_> {
             .spawn()
             .map_err(|e| format!("qemu-system-aarch64 does not start: {e}"))?;
         let start = Instant::now();
+        let mut asked = false;
         let status = loop {
             match child.try_wait() {
                 Ok(Some(status)) => break Ok(status),
@@ -99,7 +114,13 @@ impl Run<'_> {
                     let _ = child.wait();
                     break Err(format!("no power off in {} s", self.patience.as_secs()));
                 }
-                Ok(None) => sleep(Duration::from_millis(20)),
+                Ok(None) => {
+                    if !asked && self.is_over(&log) {
+                        asked = true;
+                        tool(Path::new("kill"), &["-TERM", &child.id().to_string()])?;
+                    }
+                    sleep(Duration::from_millis(20));
+                }
                 Err(e) => break Err(e.to_string()),
             }
         };

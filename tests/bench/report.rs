@@ -10,6 +10,7 @@ use crate::counts::{Counts, Histogram};
 use crate::figure::{Bound, thousands};
 use crate::micro::{Figure, Measured, ROWS};
 use crate::names::nice;
+use crate::scale::{self, Scaled};
 
 /// Reasons with a row of their own; the rest are one.
 const REASONS: usize = 24;
@@ -21,6 +22,8 @@ pub(crate) struct Results {
     pub(crate) qemu: String,
     /// By backend, the usual one first.
     pub(crate) micro: Vec<Measured>,
+    /// By setting, the usual one first.
+    pub(crate) scale: Vec<Scaled>,
     pub(crate) boots: Vec<Pair>,
     pub(crate) image: Option<u64>,
 }
@@ -32,6 +35,7 @@ impl Results {
         for measured in &self.micro {
             bounds.extend(measured.figures.iter().filter_map(|figure| figure.bound.clone()));
         }
+        bounds.extend(self.scale.iter().flat_map(Scaled::bounds));
         for pair in &self.boots {
             bounds.extend(pair.bounds());
         }
@@ -39,13 +43,14 @@ impl Results {
             .micro
             .iter()
             .map(|measured| &measured.counts)
+            .chain(self.scale.iter().flat_map(|scaled| &scaled.counts))
             .chain(self.boots.iter().map(|pair| &pair.mezzanine.counts));
         if let Some((reason, longest)) = runs.filter_map(Counts::longest).max_by_key(|(_, longest)| *longest)
         {
             let name = format!("longest stay at EL2 with a guest, instructions ({})", nice(&reason));
             bounds.push(Bound::new(&name, longest as f64, 20_000.0));
         }
-        bounds.extend(self.image.map(|size| Bound::new("image, KiB", size as f64 / 1024.0, 300.0)));
+        bounds.extend(self.image.map(|size| Bound::new("image, KiB", size as f64 / 1024.0, 352.0)));
         if let Some((own, each)) = self.boots.iter().find_map(|pair| pair.memory) {
             bounds.push(Bound::new("memory at EL2 for itself, KiB", own as f64 / 1024.0, 4096.0));
             bounds.push(Bound::new("memory at EL2 for a VM, KiB", each as f64 / 1024.0, 256.0));
@@ -63,6 +68,10 @@ impl Results {
         if self.micro.len() > 1 {
             out += "\n### The same on each interrupt controller, medians\n\n";
             backends_table(&mut out, &self.micro);
+        }
+        if !self.scale.is_empty() {
+            out += "\n### Between CPUs and VMs, medians\n\n";
+            scale_table(&mut out, &self.scale);
         }
         if !self.boots.is_empty() {
             out += "\n### A Debian boot to its shell and off\n\n";
@@ -92,6 +101,7 @@ impl Results {
             "cpu": self.cpu,
             "qemu": self.qemu,
             "micro": micro,
+            "scale": self.scale.iter().map(scaled_json).collect::<Vec<_>>(),
             "boots": self.boots.iter().map(pair_json).collect::<Vec<_>>(),
             "image_bytes": self.image,
             "bounds": bounds,
@@ -138,6 +148,16 @@ fn backends_table(out: &mut String, all: &[Measured]) {
     }
 }
 
+fn scale_table(out: &mut String, all: &[Scaled]) {
+    let labels: Vec<&str> = all.iter().map(|scaled| scaled.setting.label).collect();
+    let _ = writeln!(out, "| | bound | {} |\n|---|--:{}|", labels.join(" | "), "|--:".repeat(all.len()));
+    for row in &scale::ROWS {
+        let bound = row.bound.map_or("report".into(), thousands);
+        let medians = all.iter().map(|scaled| scaled.of(row).map_or("-".into(), |s| thousands(s.median)));
+        let _ = writeln!(out, "| {} | {bound} | {} |", row.name, medians.collect::<Vec<_>>().join(" | "));
+    }
+}
+
 fn boot_table(out: &mut String, pairs: &[Pair]) {
     let mut line = |name: &str, value: &dyn Fn(&Pair) -> String| {
         let values: Vec<String> = pairs.iter().map(value).collect();
@@ -162,9 +182,7 @@ fn boot_table(out: &mut String, pairs: &[Pair]) {
 /// Reasons in words, with all their exits; the parts of a WFI are left out, being in the whole.
 fn by_reason(counts: &Counts) -> Vec<(String, Histogram)> {
     let mut reasons: BTreeMap<String, Histogram> = BTreeMap::new();
-    for exits in
-        counts.exits.iter().filter(|e| !e.reason.contains(", until ") && !e.reason.contains(", after "))
-    {
+    for exits in counts.exits.iter().filter(|e| e.is_whole()) {
         reasons.entry(nice(&exits.reason)).or_default().merge(&exits.cost);
     }
     let mut reasons: Vec<_> = reasons.into_iter().collect();
@@ -200,6 +218,18 @@ fn measured_json(measured: &Measured) -> Value {
         "backend": measured.backend.label,
         "rows": measured.figures.iter().map(figure_json).collect::<Vec<_>>(),
         "exits": exits_json(&measured.counts),
+    })
+}
+
+fn scaled_json(scaled: &Scaled) -> Value {
+    let rows = scaled.figures.iter().map(|figure| {
+        let s = figure.summary;
+        json!({"name": figure.row.name, "n": s.n, "min": s.min, "median": s.median, "max": s.max, "bound": figure.row.bound})
+    });
+    json!({
+        "setting": scaled.setting.label,
+        "rows": rows.collect::<Vec<_>>(),
+        "exits": scaled.counts.iter().map(exits_json).collect::<Vec<_>>(),
     })
 }
 

@@ -156,6 +156,7 @@ pub(crate) fn run(cpu: &str) -> Result<(), String> {
     fs::write(&file, image()).map_err(|e| format!("{}: {e}", file.display()))?;
     let args = vec!["-kernel".into(), text(&file)];
     let patience = Duration::from_secs(60);
-    let run = Run { name: "selftest", cpu, el2: true, gic: 3, memory: "128M", args, traced_row: 0, patience };
+    let run =
+        Run { name: "selftest", cpu, el2: true, gic: 3, memory: "128M", args, patience, ..Run::default() };
     judge(&run.run()?.counts)
 }

@@ -13,6 +13,7 @@ mod micro;
 mod names;
 mod qemu;
 mod report;
+mod scale;
 
 use crate::bundle::{mark_program, newc};
 use crate::counts::{Counters, Counts, Histogram, Summary};
@@ -43,7 +44,7 @@ fn a_summary_is_of_values_not_of_bins() {
 fn exits_are_chosen_by_row_and_beginning() {
     let counts: Counts = serde_json::from_str(
         r#"{"vcpus":[{"total":{"el0":1,"el1":2,"el2":3,"el3":0,"exits":4}}],"overflow":false,"marks":[],"rows":[],
-            "exits":[{"row":1,"reason":"HVC #0 0x84000000","cost":[[10,3]]},{"row":1,"reason":"IRQ","cost":[[90,1]]},
+            "exits":[{"row":1,"reason":"HVC #0 0x84000000","cost":[[10,3]]},{"row":1,"reason":"IRQ","stay":90,"cost":[[90,1]]},
                      {"row":2,"reason":"HVC #0 0x84000000","cost":[[11,5]]}]}"#,
     )
     .unwrap();
