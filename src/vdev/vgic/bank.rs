@@ -229,6 +229,12 @@ impl Bank {
         self.odd |= lanes;
     }
 
+    /// Whoever acknowledged those of `lanes` that are active, none of them listed, is no more.
+    pub(super) fn orphan(&mut self, lanes: u32) {
+        self.forced |= self.active & lanes;
+        self.odd |= self.forced;
+    }
+
     /// ICACTIVER, ICC_DIR_EL1.
     pub(super) fn clear_active(&mut self, lanes: u32) {
         let listed = lanes & self.listed;
