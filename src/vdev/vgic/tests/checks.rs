@@ -13,13 +13,21 @@ const VI: u64 = 1 << 7;
 const VF: u64 = 1 << 6;
 
 impl Run {
-    /// What holds whatever happened.
-    pub(super) fn after_step(&mut self) {
+    /// Timers that fired meanwhile, each at an exit of its vCPU's own.
+    pub(super) fn take_raised(&mut self) {
         for n in std::mem::take(&mut self.vm.raised) {
             let timer = self.model.get(n, TIMER);
             assert!(!timer.linked || self.by_hand[n], "fired while active");
-            (timer.linked, timer.latch) = (true, true);
+            self.change(move |model| {
+                let timer = model.get(n, TIMER);
+                (timer.linked, timer.latch) = (true, true);
+            });
         }
+    }
+
+    /// What holds whatever happened.
+    pub(super) fn after_step(&mut self) {
+        self.refresh();
         for n in 0..self.guest.setup.vcpus {
             let timer = &self.model.private[n][TIMER as usize];
             let linked = timer.linked;
@@ -50,7 +58,7 @@ impl Run {
             return;
         }
         let line = |group1: bool| if group1 || !self.model.cpus[n].fiq_en { VI } else { VF };
-        let allowed: Vec<u64> = self.model.signals(n).into_iter().map(|s| s.map_or(0, line)).collect();
+        let allowed: Vec<u64> = self.view(n).signals(n).into_iter().map(|s| s.map_or(0, line)).collect();
         let signalled = self.vm.cpus[n].lists.signalled;
         assert!(allowed.contains(&signalled), "vCPU {n} gets {signalled:#x}, not one of {allowed:x?}");
     }

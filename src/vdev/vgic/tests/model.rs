@@ -96,9 +96,12 @@ impl Interface {
 }
 
 /// All interrupts of a VM.
+#[derive(Clone)]
 pub(super) struct Model {
     version: GicVersion,
     priority_mask: u8,
+    /// The lowest binary points.
+    lowest: [u8; 2],
     pub(super) private: Vec<Vec<Interrupt>>,
     pub(super) spis: Vec<Interrupt>,
     /// GICD_CTLR.EnableGrp0 and EnableGrp1.
@@ -119,15 +122,23 @@ impl Model {
             |intid, n: usize| Interrupt { intid, targets: 1u64 << n, edge: intid < 16, ..Default::default() };
         // The lowest binary points leave no more subpriority bits than there have to be (IHI 0069, 4.8.2).
         let lowest = 7u8.saturating_sub(priority_bits);
-        let interface = Interface { bpr: [lowest, lowest + 1], ..Default::default() };
+        let lowest = [lowest, lowest + 1];
+        let interface = Interface { bpr: lowest, ..Default::default() };
         Self {
             version,
             priority_mask: (0xff00u32 >> priority_bits) as u8,
+            lowest,
             private: (0..vcpus).map(|n| (0..32).map(|i| interrupt(i, n)).collect()).collect(),
             spis: (32..32 + spis).map(|i| interrupt(i, 0)).collect(),
             groups: 0,
             cpus: vec![interface; vcpus],
         }
+    }
+
+    /// The CPU interface of vCPU `n` as after reset.
+    pub(super) fn renew(&mut self, n: usize) {
+        let [zero, one] = self.lowest;
+        self.cpus[n] = Interface { bpr: [zero, one], ..Default::default() };
     }
 
     pub(super) fn is_v2(&self) -> bool {

@@ -28,6 +28,8 @@ pub(super) struct Vm {
     running: bool,
     /// Who had to look when this was last looked at, a bit each.
     called: u64,
+    /// vCPUs look when they exit for something of their own, and not as soon as they are called.
+    pub(super) lagging: bool,
 }
 
 pub(super) const RD: u64 = 0;
@@ -53,7 +55,15 @@ impl Vm {
             emulated: setup.emulated,
         };
         let vgic = Vgic::new(config);
-        let mut vm = Self { vgic, cpus: Vec::new(), setup, raised: Vec::new(), running: false, called: !0 };
+        let mut vm = Self {
+            vgic,
+            cpus: Vec::new(),
+            setup,
+            raised: Vec::new(),
+            running: false,
+            called: !0,
+            lagging: false,
+        };
         for n in 0..setup.vcpus {
             let mut lists = Lists::default();
             vm.vgic.reset_cpu(vcpu(n), &mut lists);
@@ -136,7 +146,7 @@ impl Vm {
 
     /// Serves the interrupts that vCPU `n` would exit for; says whether there were any.
     fn attend(&mut self, n: usize) -> bool {
-        let mut busy = false;
+        let mut exits = false;
         if self.cpus[n].timer_line && !self.cpus[n].timer_active {
             self.cpus[n].timer_active = true;
             // While it runs, or while it waits.
@@ -148,15 +158,33 @@ impl Vm {
                 self.check_kicks(n, kicks);
             }
             self.raised.push(n);
-            busy = true;
+            exits = true;
         }
         // Whoever emulates the interface sees for itself what hardware has to tell.
         let told = !self.setup.emulated && self.cpus[n].maintenance();
-        if self.vgic.attention(vcpu(n)) || told {
+        let called = self.vgic.attention(vcpu(n));
+        if told || called && (exits || !self.lagging) {
             self.look(n);
-            busy = true;
+            exits = true;
         }
-        busy
+        exits
+    }
+
+    /// A new life of vCPU `n`, which is on no CPU.
+    pub(super) fn renew(&mut self, n: usize) {
+        self.vgic.reset_cpu(vcpu(n), &mut self.cpus[n].lists);
+        assert!(self.vgic.attention(vcpu(n)));
+        self.cpus[n].running.clear();
+        self.note_called();
+    }
+
+    /// The end of an exit of vCPU `n`.
+    pub(super) fn enter(&mut self, n: usize) {
+        if self.vgic.attention(vcpu(n)) {
+            self.look(n);
+        } else {
+            self.cpus[n].enter();
+        }
     }
 
     /// An access by a vCPU that runs, as the run loop does it.
@@ -186,7 +214,7 @@ impl Vm {
                 }
                 Outcome::Done(_, kicks) => {
                     self.check_kicks(me, kicks);
-                    self.cpus[me].enter();
+                    self.enter(me);
                     self.settle();
                     return outcome;
                 }
@@ -194,12 +222,12 @@ impl Vm {
                     self.cpus[me].fold();
                     let kicks = self.vgic.sync_sgi(vcpu(me), &mut self.cpus[me].lists, sgi);
                     self.check_kicks(me, kicks);
-                    self.cpus[me].enter();
+                    self.enter(me);
                     self.settle();
                     return Outcome::Done(0, kicks);
                 }
                 Outcome::Refused(_) => {
-                    self.cpus[me].enter();
+                    self.enter(me);
                     return outcome;
                 }
             }
@@ -239,8 +267,10 @@ impl Vm {
             }
             _ => {
                 if !self.cpus[n].write(port, value) {
+                    self.look(n);
                     let kicks = self.vgic.deactivate(vcpu(n), value.into());
                     self.check_kicks(n, kicks);
+                    self.enter(n);
                 }
             }
         }
@@ -259,7 +289,7 @@ impl Vm {
         if let Some(Outcome::Done(_, kicks)) = outcome {
             self.check_kicks(n, kicks);
         }
-        self.cpus[n].enter();
+        self.enter(n);
         outcome
     }
 
