@@ -121,6 +121,8 @@ impl Run {
         let keep = |model: &Model, intid: u32| match place.array {
             Array::Group => in_service(model, intid),
             Array::Priority | Array::ClearActive => !breakable && in_service(model, intid),
+            // By whom an SGI of GICv2 was sent that becomes active so, the manual does not say, and its end names that.
+            Array::SetActive if model.is_v2() && intid < 16 && in_service(model, intid) => true,
             Array::SetActive | Array::Config => intid == TIMER,
             _ => false,
         };

@@ -132,6 +132,8 @@ impl Run {
 
     fn wfi(&mut self, n: usize) {
         self.vm.enter(n);
+        // A timer that was let go by that fires again before the vCPU could sleep.
+        self.vm.settle();
         self.refresh();
         self.vm.cpus[n].fold();
         let signals = self.vm.vgic.signals(vcpu(n), &self.vm.cpus[n].lists);
