@@ -49,7 +49,7 @@ use self::world::Desk;
 use crate::machine::{Machine, Ticks};
 use crate::sched::Timers;
 use crate::slot::Slot;
-use crate::vcpu::{CpuId, Vcpu};
+use crate::vcpu::{CpuId, Vcpu, VmId};
 use crate::vdev::vgic::Raised;
 use crate::vm::{Reason, Vm, event};
 use alloc::boxed::Box;
@@ -78,8 +78,8 @@ pub struct CpuLoop<'w, M> {
     world: &'w World,
     id: CpuId,
     desk: &'w Desk,
-    /// The place of the vCPU that has this CPU.
-    here: Option<&'w Slot<Box<Vcpu>>>,
+    /// The place of the vCPU that has this CPU, and its VM.
+    here: Option<(VmId, &'w Slot<Box<Vcpu>>)>,
     timers: Timers,
     /// When the running vCPU's slice ends, while somebody else waits, or its cap.
     slice_end: Option<Ticks>,
@@ -222,6 +222,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         if mail & event::FOLD != 0 {
             self.sync(vm, vcpu);
+        }
+        if mail & event::CALL != 0 {
+            self.wake_rest(vm);
         }
         if mail & event::STOP != 0 {
             return Some(Stint::Off);

@@ -67,7 +67,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let vm = self.world.vm(vcpu.vm)?;
         let slot = vm.slot(vcpu.id)?;
         slot.board(self.id);
-        self.here = Some(slot);
+        self.here = Some((vm.id, slot));
         self.arrive(vm, &mut vcpu);
         let next = loop {
             let stint = match self.counts {
@@ -223,6 +223,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         let kicks = vm.vgic.unload(vcpu.id, &mut vcpu.lists);
         self.kick(vm, Some(vcpu.id), kicks);
+        self.wake_rest_now(vm);
     }
 
     /// Puts a waiting vCPU aside, with a software timer in place of its own.

@@ -12,6 +12,10 @@ use crate::vcpu::{CpuId, Vcpu, VcpuId};
 use crate::vdev::vgic::Kicks;
 use crate::vm::{Vm, event};
 use alloc::boxed::Box;
+use core::sync::atomic::Ordering;
+
+/// How many vCPUs are called in one stay at EL2 while a guest runs here.
+const AT_ONCE: u32 = 16;
 
 impl<M: Machine> CpuLoop<'_, M> {
     /// Wakes the vCPUs that have something new; `me` is running here and looks for itself.
@@ -27,7 +31,42 @@ impl<M: Machine> CpuLoop<'_, M> {
 
     #[inline(never)]
     pub(super) fn wake_all(&mut self, vm: &Vm, kicks: Kicks) {
+        if kicks.bits().count_ones() > AT_ONCE {
+            return self.wake_many(vm, kicks);
+        }
         kicks.for_each(|id| self.wake(vm, id));
+    }
+
+    /// Wakes some, and has the vCPU that is here wake the others before its next entry, so that no stay at EL2 is long.
+    #[cold]
+    fn wake_many(&mut self, vm: &Vm, mut kicks: Kicks) {
+        for id in kicks.by_ref().take(AT_ONCE as usize) {
+            self.wake(vm, id);
+        }
+        match self.here {
+            Some((here, slot)) if here == vm.id && !kicks.is_empty() => {
+                vm.uncalled.fetch_or(kicks.bits(), Ordering::AcqRel);
+                slot.post(event::CALL);
+            }
+            // Nobody who could go on with it.
+            _ => kicks.for_each(|id| self.wake(vm, id)),
+        }
+    }
+
+    /// Goes on with what [`wake_many`](Self::wake_many) left.
+    #[cold]
+    pub(super) fn wake_rest(&mut self, vm: &Vm) {
+        let kicks = Kicks::from_bits(vm.uncalled.swap(0, Ordering::AcqRel));
+        self.wake_all(vm, kicks);
+    }
+
+    /// The vCPU that is here leaves: those that it was to call cannot wait for its return.
+    #[inline(always)]
+    pub(super) fn wake_rest_now(&mut self, vm: &Vm) {
+        if vm.uncalled.load(Ordering::Relaxed) != 0 {
+            let kicks = Kicks::from_bits(vm.uncalled.swap(0, Ordering::AcqRel));
+            kicks.for_each(|id| self.wake(vm, id));
+        }
     }
 
     /// Has a vCPU look: takes it out of its slot if it waits there, kicks its CPU if it runs on another.
@@ -60,7 +99,7 @@ impl<M: Machine> CpuLoop<'_, M> {
         } else if cpu != self.id {
             desk.ask();
             self.machine.kick(cpu);
-        } else if let Some(slot) = self.here {
+        } else if let Some((_, slot)) = self.here {
             slot.post(event::LOOK);
         }
     }

@@ -28,14 +28,20 @@ impl<const N: usize> Ranking<N> {
 
     fn offer(&mut self, key: u32) {
         let Some(kept) = self.keys.get_mut(..self.limit) else { return };
-        let place = kept.iter().position(|&other| key < other);
         self.more |= self.len == self.limit;
         self.len = self.len.wrapping_add(1).min(self.limit);
-        if let Some(tail) = place.and_then(|place| kept.get_mut(place..)) {
-            tail.rotate_right(1);
-            if let Some(first) = tail.first_mut() {
-                *first = key;
-            }
+        // Mostly it is one more that stays outside: no search for it.
+        let Some(end) =
+            kept.len().checked_sub(1).filter(|&end| kept.get(end).is_some_and(|&last| key < last))
+        else {
+            return;
+        };
+        let place = kept.partition_point(|&other| other <= key);
+        if place <= end {
+            kept.copy_within(place..end, place.wrapping_add(1));
+        }
+        if let Some(slot) = kept.get_mut(place) {
+            *slot = key;
         }
     }
 

@@ -145,7 +145,7 @@ impl Vgic {
             Gicc::Ctlr => {
                 lists.set_vmcr(CTLR, value);
                 if let Some(cpu) = self.cpu(access.me) {
-                    kicks = self.heed_interface(cpu, lists);
+                    kicks = self.heed_interface(access.me, cpu, lists);
                 }
             }
             Gicc::Common(register) => self.write_interface(lists, register, value),

@@ -44,6 +44,16 @@ impl Kicks {
         Self(self.0 & !Self::of(me).0)
     }
 
+    /// As a word, a bit for each vCPU.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Those of a word that [`bits`](Self::bits) gave.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// The vCPU of lowest number.
     pub const fn first_vcpu(self) -> Option<VcpuId> {
         if self.0 == 0 { None } else { Some(VcpuId(self.0.trailing_zeros() as u16)) }

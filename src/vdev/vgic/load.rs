@@ -344,7 +344,7 @@ impl Vgic {
     #[inline(never)]
     fn load_any(&self, me: VcpuId, cpu: &Cpu, lists: &mut Lists) -> Kicks {
         self.pay(me);
-        let moved = self.heed_interface(cpu, lists);
+        let moved = self.heed_interface(me, cpu, lists);
         if moved.contains(me) {
             // What came here by that is seen below.
             cpu.looks();
@@ -397,7 +397,7 @@ impl Vgic {
         // Nothing is listed in the end.
         lists.signalled = 0;
         self.pay(me);
-        let moved = self.heed_interface(cpu, lists).without(me);
+        let moved = self.heed_interface(me, cpu, lists).without(me);
         // Before the locks, and after what may have called this vCPU too.
         cpu.looks();
         let groups = self.groups.load(Ordering::Acquire);

@@ -58,6 +58,7 @@ mod kicks;
 mod load;
 pub mod lr;
 mod registers;
+mod reset;
 mod signals;
 mod sources;
 mod spis;
@@ -227,6 +228,8 @@ pub struct Vgic {
     groups: AtomicU32,
     /// vCPUs that may still have something in a list register that was disabled meanwhile: GICx_CTLR.RWP.
     owing: AtomicU64,
+    /// vCPUs that are not asleep. Written under the lock of the SPIs.
+    awake: AtomicU64,
     affinities: Affinities,
     cpus: Box<[Cpu]>,
     spis: Mutex<Spis>,
@@ -266,6 +269,7 @@ impl Vgic {
             typer,
             groups: AtomicU32::new(0),
             owing: AtomicU64::new(0),
+            awake: AtomicU64::new(0),
             affinities,
             cpus: cpus.collect(),
             spis: Mutex::new(spis),
@@ -448,59 +452,6 @@ impl Vgic {
     pub fn attention_flag(&self, me: VcpuId) -> &AtomicBool {
         static NEVER: AtomicBool = AtomicBool::new(false);
         self.cpu(me).map_or(&NEVER, |cpu| &cpu.attention)
-    }
-
-    /// A new life for `me` (PSCI CPU_ON, or creation): its CPU interface is as after reset.
-    ///
-    /// The redistributor keeps what was written to it, as on hardware: another vCPU may have set it up. What
-    /// the list registers held goes back into the model; unlike [`unload`](Self::unload), they count as
-    /// never having been on a CPU.
-    pub fn reset_cpu(&self, me: VcpuId, lists: &mut Lists) {
-        self.unload(me, lists);
-        let all = 0xffff_u32.wrapping_shr(16u32.wrapping_sub(self.lists)) as u16;
-        *lists = Lists {
-            dirty: all,
-            hcr: lr::HCR_EN,
-            hcr_dirty: true,
-            vmcr: self.vmcr_reset,
-            parked: lists.parked,
-            emulated: self.emulated,
-            ..Lists::default()
-        };
-        if let Some(cpu) = self.cpu(me) {
-            self.orphan(me, cpu);
-            cpu.look_later();
-        }
-    }
-
-    /// Nobody will end what is active at `me`: what it is, it is as if by ISACTIVER.
-    fn orphan(&self, me: VcpuId, cpu: &Cpu) {
-        let mut private = cpu.private.lock();
-        private.bank.orphan(u32::MAX);
-        let mut spis = self.spis.lock();
-        for n in Bits(cpu.spi_banks.load(Ordering::Relaxed)) {
-            let lanes = spis.queue(me.0 as u8, n as usize);
-            if let Some(here) = spis.banks.get_mut(n as usize) {
-                here.bank.orphan(lanes);
-            }
-        }
-    }
-
-    /// Everything as after reset but the lines of devices; the VM must not be running. `reset_cpu` of each
-    /// vCPU goes with it, before or after.
-    pub fn reset(&self) {
-        self.groups.store(0, Ordering::Relaxed);
-        self.owing.store(0, Ordering::Relaxed);
-        for cpu in &self.cpus {
-            cpu.private.lock().reset();
-            cpu.asleep.store(true, Ordering::Relaxed);
-            cpu.attention.store(true, Ordering::Release);
-        }
-        let mut spis = self.spis.lock();
-        spis.reset(self.reset_target());
-        for cpu in &self.cpus {
-            cpu.spi_banks.store(0, Ordering::Release);
-        }
     }
 
     #[inline(always)]

@@ -400,7 +400,8 @@ impl Vgic {
         bank.answered &= own;
         // What registers did to the reader's own since they were listed counts already.
         let (p, a) = state_in_lists(lists, first, own);
-        let p = p & !bank.drop | bank.moved & others & !bank.drop;
+        // Of a level the line alone says whether it pends.
+        let p = (p | others) & bank.moved & !bank.drop;
         let a = (a | bank.active & others) & !bank.quiet | bank.rouse;
         Ok((bank.pending() | p, bank.active & !bank.listed | a))
     }

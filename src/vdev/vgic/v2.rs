@@ -10,6 +10,7 @@ use super::affinity::NOBODY;
 use super::bank::{Bits, bit};
 use super::load::spi_intid;
 use super::registers::{self, Array, Place};
+use super::spis::Spis;
 use super::{Access, Cpu, Kicks, Outcome, Private, Vgic, lr, v3};
 use crate::exit::Size;
 use crate::map::GicVersion;
@@ -280,12 +281,9 @@ impl Vgic {
 
     /// To which of `targets` an SPI goes.
     fn one_of(&self, targets: u8) -> u8 {
-        let index = |n: u32| n as u8;
-        let on =
-            |&n: &u8| self.cpus.get(usize::from(n)).is_some_and(|cpu| !cpu.asleep.load(Ordering::Relaxed));
-        let mut targets = Bits(targets.into()).map(index);
-        let lowest = targets.clone().next().unwrap_or(NOBODY);
-        targets.find(on).unwrap_or(lowest)
+        let on = self.awake.load(Ordering::Relaxed) as u8 & targets;
+        let of = if on != 0 { on } else { targets };
+        if of == 0 { NOBODY } else { of.trailing_zeros() as u8 }
     }
 
     /// Where SPIs go after reset: nowhere, if there is a choice.
@@ -306,9 +304,9 @@ impl Vgic {
     /// Looks whether a vCPU turned its CPU interface on or off, which decides who gets an SPI that has several
     /// targets. No lock is held.
     #[inline(always)]
-    pub(super) fn heed_interface(&self, cpu: &Cpu, lists: &Lists) -> Kicks {
+    pub(super) fn heed_interface(&self, me: VcpuId, cpu: &Cpu, lists: &Lists) -> Kicks {
         if self.interface_moved(cpu, lists) {
-            self.set_asleep(cpu, !cpu.asleep.load(Ordering::Relaxed))
+            self.set_asleep(me, cpu, !cpu.asleep.load(Ordering::Relaxed))
         } else {
             Kicks::NONE
         }
@@ -325,19 +323,25 @@ impl Vgic {
 
     /// `me` is switched off (PSCI CPU_OFF), after [`unload`](Self::unload). Returns whom to kick.
     pub fn switched_off(&self, me: VcpuId) -> Kicks {
-        self.cpu(me).map_or(Kicks::NONE, |cpu| self.set_asleep(cpu, true))
+        self.cpu(me).map_or(Kicks::NONE, |cpu| self.set_asleep(me, cpu, true))
     }
 
     /// A vCPU takes no interrupt that others can take, or takes them again: GICR_WAKER, or the enables of GICC_CTLR.
-    pub(super) fn set_asleep(&self, cpu: &Cpu, asleep: bool) -> Kicks {
-        if cpu.asleep.swap(asleep, Ordering::AcqRel) == asleep { Kicks::NONE } else { self.choose_again() }
+    pub(super) fn set_asleep(&self, vcpu: VcpuId, cpu: &Cpu, asleep: bool) -> Kicks {
+        if cpu.asleep.load(Ordering::Relaxed) == asleep {
+            return Kicks::NONE;
+        }
+        let mut spis = self.spis.lock();
+        cpu.asleep.store(asleep, Ordering::Release);
+        let (awake, this) = (self.awake.load(Ordering::Relaxed), Kicks::of(vcpu).0);
+        self.awake.store(if asleep { awake & !this } else { awake | this }, Ordering::Relaxed);
+        self.choose_again(&mut spis)
     }
 
     /// Chooses anew where SPIs go that several vCPUs can take (1 of N).
     #[cold]
-    fn choose_again(&self) -> Kicks {
+    fn choose_again(&self, spis: &mut Spis) -> Kicks {
         let mut kicks = Kicks::NONE;
-        let mut spis = self.spis.lock();
         for bank in 0..spis.banks.len() {
             let Some(here) = spis.banks.get_mut(bank) else { break };
             let mut touched = 0;

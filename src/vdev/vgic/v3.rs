@@ -251,10 +251,14 @@ impl Vgic {
     /// For an interrupt that any vCPU may take (1 of N): one that is awake, by turns. Chosen anew when one falls
     /// asleep or wakes.
     pub(super) fn any_vcpu(&self, intid: u32) -> u8 {
-        let turn = (intid as usize).checked_rem(self.cpus.len()).unwrap_or(0);
-        let awake = |&(_, cpu): &(u8, &super::Cpu)| !cpu.asleep.load(Ordering::Relaxed);
-        let mut from_turn = (0u8..).zip(&self.cpus).cycle().skip(turn).take(self.cpus.len());
-        from_turn.find(awake).map_or(turn as u8, |(n, _)| n)
+        let turn = intid.checked_rem(self.cpus.len() as u32).unwrap_or(0);
+        let awake = self.awake.load(Ordering::Relaxed);
+        let from_turn = awake & u64::MAX.wrapping_shl(turn);
+        match (from_turn, awake) {
+            (0, 0) => turn as u8,
+            (0, awake) => awake.trailing_zeros() as u8,
+            (from_turn, _) => from_turn.trailing_zeros() as u8,
+        }
     }
 
     #[inline(always)]
@@ -290,7 +294,7 @@ impl Vgic {
             return BAD_SIZE;
         }
         if let (Register::Waker, Some(cpu)) = (register, self.cpu(vcpu)) {
-            return Outcome::Done(0, self.set_asleep(cpu, value & WAKER_PROCESSOR_SLEEP != 0));
+            return Outcome::Done(0, self.set_asleep(vcpu, cpu, value & WAKER_PROCESSOR_SLEEP != 0));
         }
         DONE
     }

@@ -13,8 +13,8 @@ const VI: u64 = 1 << 7;
 const VF: u64 = 1 << 6;
 
 impl Run {
-    /// What holds whatever happened.
-    pub(super) fn after_step(&mut self) {
+    /// Timers that fired meanwhile, each at an exit of its vCPU's own.
+    pub(super) fn take_raised(&mut self) {
         for n in std::mem::take(&mut self.vm.raised) {
             let timer = self.model.get(n, TIMER);
             assert!(!timer.linked || self.by_hand[n], "fired while active");
@@ -23,6 +23,10 @@ impl Run {
                 (timer.linked, timer.latch) = (true, true);
             });
         }
+    }
+
+    /// What holds whatever happened.
+    pub(super) fn after_step(&mut self) {
         self.refresh();
         for n in 0..self.guest.setup.vcpus {
             let timer = &self.model.private[n][TIMER as usize];

@@ -3,8 +3,9 @@
 //! They look when something of their own makes them exit, when they are asked, and now and then; they leave
 //! CPUs with list registers in flight and get on others, and are switched off and on.
 
+use super::arrays::Array;
 use super::hardware::TIMER;
-use super::ops::{Op, op};
+use super::ops::{Op, PRIVATE, SPIS, Shape, op};
 use super::random::{Guest, Run, config, guest};
 use super::vm::vcpu;
 use crate::machine::IntId;
@@ -16,6 +17,8 @@ enum Late {
     /// As others do it.
     Step(Op),
     Look(usize),
+    /// One vCPU writes to the pending and active registers of an interrupt again and again: by whom, whose, which.
+    Burst(usize, usize, u32, Vec<Array>),
     /// PSCI CPU_OFF.
     Off(usize),
     /// PSCI CPU_ON, and what the guest sets up then.
@@ -24,11 +27,21 @@ enum Late {
     Asleep(usize, bool),
 }
 
+fn intid() -> impl Strategy<Value = u32> {
+    prop::sample::select([SPIS.as_slice(), PRIVATE.as_slice()].concat())
+}
+
+fn burst() -> impl Strategy<Value = Vec<Array>> {
+    let states = vec![Array::SetPending, Array::ClearPending, Array::SetActive, Array::ClearActive];
+    prop::collection::vec(prop::sample::select(states), 2..6)
+}
+
 fn late() -> impl Strategy<Value = Late> {
     let cpu = || 0..8usize;
     prop_oneof![
         30 => op().prop_map(Late::Step),
         4 => cpu().prop_map(Late::Look),
+        6 => (cpu(), cpu(), intid(), burst()).prop_map(|(a, b, c, d)| Late::Burst(a, b, c, d)),
         1 => cpu().prop_map(Late::Off),
         2 => cpu().prop_map(Late::On),
         1 => (cpu(), any::<bool>()).prop_map(|(n, asleep)| Late::Asleep(n, asleep)),
@@ -55,6 +68,13 @@ impl LateRun {
             Late::Look(n) => {
                 if self.run.is_on(n % vcpus) {
                     self.run.vm.look(n % vcpus);
+                    self.run.vm.settle();
+                }
+            }
+            Late::Burst(me, owner, intid, ref arrays) => {
+                for &array in arrays {
+                    let one = Shape::One(0);
+                    self.run.step(&Op::Store(me, owner, array, intid, false, one));
                 }
             }
             Late::Off(n) => self.switch_off(n % vcpus),

@@ -55,19 +55,26 @@ impl Run {
 
     /// Who has nothing to look at knows everything.
     pub(super) fn refresh(&mut self) {
+        self.take_raised();
         for n in 0..self.views.len() {
-            let view = &mut self.views[n];
-            if view.stale && !self.vm.vgic.attention(vcpu(n)) {
-                *view = View { model: self.model.clone(), log: Vec::new(), stale: false };
+            if self.views[n].stale && !self.vm.vgic.attention(vcpu(n)) {
+                self.views[n] = View { model: self.known(n), log: Vec::new(), stale: false };
             }
         }
     }
 
-    /// The model as vCPU `n` knows it. What another still has listed, which has been called for it, may be had.
+    /// The model as vCPU `n` knows it.
     pub(super) fn view(&self, n: usize) -> Model {
         let Some(view) = self.views.get(n) else { return self.model.clone() };
         let mut model = view.model.clone();
         model.cpus[n] = self.model.cpus[n].clone();
+        model
+    }
+
+    /// The model as vCPU `n` knows it if it looks now: what another still has listed, and has been called for,
+    /// it may get or not.
+    fn known(&self, n: usize) -> Model {
+        let mut model = self.model.clone();
         let spis = self.vm.vgic.spis.lock();
         for interrupt in &mut model.spis {
             let (bank, lane) = (interrupt.intid as usize / 32 - 1, interrupt.intid % 32);
