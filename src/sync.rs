@@ -64,16 +64,19 @@ mod played {
     use super::{MutexGuard, Relax};
     use crate::run::play;
 
+    /// spin's, with a word before each lock.
     #[derive(Debug, Default)]
     pub struct Mutex<T: ?Sized>(spin::mutex::SpinMutex<T, Relax>);
 
     impl<T> Mutex<T> {
+        /// An unlocked one.
         pub const fn new(value: T) -> Self {
             Self(spin::mutex::SpinMutex::new(value))
         }
     }
 
     impl<T: ?Sized> Mutex<T> {
+        /// Waits for it.
         pub fn lock(&self) -> MutexGuard<'_, T> {
             play::before_lock();
             loop {
@@ -84,6 +87,7 @@ mod played {
             }
         }
 
+        /// Does not wait.
         pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
             self.0.try_lock()
         }

@@ -57,6 +57,8 @@ pub(crate) enum Op {
     /// Raises a flag, and computes until one is raised.
     Raise(u8),
     Until(u8),
+    /// Notes how long each VM's first vCPU ran, as results.
+    Note,
     /// Turns on whoever is off, until all of its VM are finished and have handled what they were sent.
     Gather,
     /// Waits for nothing but the end.
@@ -109,6 +111,7 @@ pub(super) struct Guest {
     asked: Option<(u8, Option<(u64, Op)>)>,
     pub(super) results: Vec<u64>,
     pub(super) ran: u64,
+    pub(super) lives: usize,
     pub(super) cpu: Option<usize>,
     pub(super) twe: Option<bool>,
     pub(super) system_error: bool,
@@ -131,6 +134,7 @@ impl Guest {
             asked: None,
             results: Vec::new(),
             ran: 0,
+            lives: 0,
             cpu: None,
             twe: None,
             system_error: false,
@@ -173,6 +177,7 @@ impl State {
             assert!(!guest.on && vcpu.regs.pc == ENTRY, "a new life, in the middle of one");
             (guest.live, guest.on, guest.masked, guest.handler) = (Some(vcpu.live), true, false, None);
             (guest.marker, guest.fp, guest.asked) = (0, 0, None);
+            guest.lives += 1;
             assert_eq!(hardware.timer, Timer::default());
             hardware.vmcr = 0xf8 << lr::VMCR_VPMR_SHIFT | lr::VMCR_VENG1;
         }
@@ -182,7 +187,10 @@ impl State {
         hardware.tpidr = guest.marker;
         if let Some((reg, again)) = guest.asked.take() {
             match again {
-                Some((pc, op)) if pc == vcpu.regs.pc => guest.ops.push_front(op),
+                // Tried again, when others have had time to answer.
+                Some((pc, op)) if pc == vcpu.regs.pc => {
+                    [op, Op::Spin(5)].into_iter().for_each(|op| guest.ops.push_front(op))
+                }
                 _ => guest.results.push(vcpu.regs.x(reg)),
             }
         }
@@ -333,6 +341,10 @@ impl State {
                 if me != 0 {
                     guest.ops.push_front(Op::Sgi(0, FINISHED));
                 }
+            }
+            Op::Note => {
+                let ran: Vec<u64> = self.guests.iter().map(|vcpus| vcpus[0].ran).collect();
+                self.guests[vm][me].results.extend(ran);
             }
             Op::Gather => self.gather(vm),
         }

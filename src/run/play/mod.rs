@@ -197,6 +197,11 @@ impl Played {
         self.state.guests[vm][vcpu].ran
     }
 
+    /// How often a vCPU was turned on.
+    pub(super) fn lives(&self, vm: usize, vcpu: usize) -> usize {
+        self.state.guests[vm][vcpu].lives
+    }
+
     pub(super) fn now(&self) -> u64 {
         self.state.now
     }
