@@ -26,7 +26,7 @@ INITRD := target/guests/initrd.gz
 INITRD_FILES := $(shell find tests/linux/root -type f)
 BUILT := target/aarch64-unknown-none-softfloat/release/mezzanine
 
-.PHONY: help image mezz guests kernels run test test-all check bench fuzz fuzz-short clean FORCE
+.PHONY: help image mezz guests kernels run test test-all check bench soak fuzz fuzz-short clean FORCE
 
 help:
 	@echo "Mezzanine, a type-1 hypervisor for 64-bit Arm."
@@ -40,6 +40,7 @@ help:
 	@echo "  make test-all   those and longer ones: every kernel on every CPU model, many repeats (an hour or two)"
 	@echo "  make check      format, lints as errors, the image's size, the documentation"
 	@echo "  make bench      instructions at EL2 per exit and for a whole boot, by a QEMU plugin"
+	@echo "  make soak       the SMP stress 200 times in a row on four CPUs, both GICs (SOAK=$(SOAK))"
 	@echo "  make fuzz-short every parser and device that takes foreign input, fuzzed for 5 minutes each; make fuzz: for an hour each"
 	@echo "  make clean      removes what was built; keeps what set-up fetched"
 	@echo
@@ -131,6 +132,11 @@ check: $(LINT) image
 # The dev profile: the same crates as `cargo test` builds; the bench waits for QEMU.
 bench: image mezz guests target/bench/libexits.so $(QEMU)
 	@cargo bench --profile dev --bench exits -- $(ARGS)
+
+# By outcome alone; the first failure ends it, and its transcript stays in target/soak.
+SOAK ?= 200
+soak: image mezz micro-guests $(QEMU)
+	@SOAK=$(SOAK) $(SETUP)/soak.sh
 
 # Seconds for each target; TARGETS are all, or those named.
 fuzz-short: SECONDS = 300

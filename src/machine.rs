@@ -56,7 +56,11 @@ pub trait Machine {
 
     /// Writes everything of `vcpu` that is resident on this CPU back and forgets it: EL1 and FP registers, timer,
     /// list registers. Does nothing if nothing is.
-    fn put(&mut self, vcpu: &mut Vcpu);
+    ///
+    /// True if a system error (SError) was pending once all that the vCPU did had arrived: it has been taken, and it is
+    /// this vCPU's, whoever runs next.
+    #[must_use = "the error is nobody else's"]
+    fn put(&mut self, vcpu: &mut Vcpu) -> bool;
 
     /// Reads the used list registers, VMCR and EOIcount back into `vcpu.lists`, if they are loaded.
     fn fold(&mut self, vcpu: &mut Vcpu);

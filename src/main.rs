@@ -47,9 +47,16 @@ mod image {
     /// vCPUs of all VMs together for which [`HEAP_FIRST`] is enough; each further one adds a page.
     const FIRST_VCPUS: u64 = 64;
 
+    /// Bytes of a console's ring that [`HEAP_PER_VM`] is meant for.
+    const RING: u64 = 64 << 10;
+    /// Bytes that each CPU's queue and timers keep free for a vCPU, and for a VM's devices, with what the allocator
+    /// rounds up.
+    const PLACES_PER_VCPU: u64 = 160;
+    const PLACES_PER_VM: u64 = 320;
+
     /// Bytes of RAM that the heap may have besides, all of them or none, while configurations are read: enough for as
     /// many VMs and files as are read, each with texts as long as they are read.
-    const HEAP_READING: u64 = BLOCK_2M;
+    const HEAP_READING: u64 = 2 * BLOCK_2M;
 
     /// The heap: the buddy allocator behind our lock, and a stack of blocks until it starts.
     struct Allocator {
@@ -251,7 +258,7 @@ mod image {
         // 7. Room for what each VM keeps at EL2, once the RAM that was chosen for VMs is out of the way.
         settle_spare(&mut memory, spare);
         config::set_aside(&machine_config.vms, &mut memory)?;
-        let heap = grow_heap(&mut memory, &machine_config.vms)?;
+        let heap = grow_heap(&mut memory, &machine_config.vms, running.len())?;
         // 8. Each VM: memory, tables, devices, kernel.
         let places = config::place(&machine_config.vms, running.len() as u16)?;
         let dedicated = dedicated_cpus(&machine_config.vms, &places);
@@ -346,18 +353,25 @@ mod image {
         HEAP.started.store(true, Ordering::Relaxed);
     }
 
-    /// Adds heap for the VMs; how many bytes.
-    fn grow_heap(memory: &mut Memory, vms: &[VmConfig<'_>]) -> Result<u64, Problem> {
+    /// Adds heap for the VMs on so many CPUs; how many bytes.
+    fn grow_heap(memory: &mut Memory, vms: &[VmConfig<'_>], cpus: usize) -> Result<u64, Problem> {
         let vcpus: u64 = vms.iter().map(|vm| u64::from(vm.vcpus)).sum();
-        let more = vcpus.saturating_sub(FIRST_VCPUS) * PAGE_SIZE;
-        for _ in vms {
+        let mut all = 0;
+        let mut add = |bytes: u64, align| {
+            all += bytes;
+            if bytes == 0 { Ok(()) } else { add_heap(memory, bytes, align) }
+        };
+        for vm in vms {
             // Aligned to its size, or the buddy allocator would split it.
-            add_heap(memory, HEAP_PER_VM, HEAP_PER_VM)?;
+            add(HEAP_PER_VM, HEAP_PER_VM)?;
+            // A ring that does not fit into that is a block of its own.
+            let ring = u64::from(vm.console_log_bytes());
+            add(if ring > RING { ring } else { 0 }, ring)?;
         }
-        if more != 0 {
-            add_heap(memory, more, PAGE_SIZE)?;
-        }
-        Ok(HEAP_PER_VM * vms.len() as u64 + more)
+        add(vcpus.saturating_sub(FIRST_VCPUS) * PAGE_SIZE, PAGE_SIZE)?;
+        let places = vcpus * PLACES_PER_VCPU + vms.len() as u64 * PLACES_PER_VM;
+        add((places * cpus as u64).next_multiple_of(PAGE_SIZE), PAGE_SIZE)?;
+        Ok(all)
     }
 
     fn add_heap(memory: &mut Memory, bytes: u64, align: u64) -> Result<(), Problem> {

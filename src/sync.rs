@@ -19,7 +19,10 @@ impl spin::RelaxStrategy for Relax {
 }
 
 /// Mutual exclusion between CPUs.
+#[cfg(not(all(test, not(loom))))]
 pub type Mutex<T> = spin::mutex::SpinMutex<T, Relax>;
+#[cfg(all(test, not(loom)))]
+pub use self::played::Mutex;
 /// What [`Mutex::lock`] gives.
 pub type MutexGuard<'a, T> = spin::mutex::SpinMutexGuard<'a, T, Relax>;
 
@@ -51,6 +54,38 @@ pub mod modelled {
         /// Waits for it.
         pub fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
+}
+
+/// In tests, who plays several CPUs lets another one go on wherever one takes a lock.
+#[cfg(all(test, not(loom)))]
+mod played {
+    use super::{MutexGuard, Relax};
+    use crate::run::play;
+
+    #[derive(Debug, Default)]
+    pub struct Mutex<T: ?Sized>(spin::mutex::SpinMutex<T, Relax>);
+
+    impl<T> Mutex<T> {
+        pub const fn new(value: T) -> Self {
+            Self(spin::mutex::SpinMutex::new(value))
+        }
+    }
+
+    impl<T: ?Sized> Mutex<T> {
+        pub fn lock(&self) -> MutexGuard<'_, T> {
+            play::before_lock();
+            loop {
+                match self.0.try_lock() {
+                    Some(guard) => return guard,
+                    None => play::lock_taken(),
+                }
+            }
+        }
+
+        pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock()
         }
     }
 }

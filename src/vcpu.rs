@@ -257,6 +257,8 @@ pub struct Vcpu {
     pub account: Account,
     /// The CPUs that it may run on, a bit each by [`CpuId`].
     pub affinity: u64,
+    /// The CPU that it was last resident on, if it was on any.
+    pub last_cpu: Option<CpuId>,
     /// It has its CPU to itself: its WFI does not trap, and nothing but its own affairs interrupts it.
     pub dedicated: bool,
     /// The guest uses set/way maintenance and turns its caches on: next step of the flush, if one is under way.
@@ -298,6 +300,7 @@ impl Vcpu {
             fp_live: LiveId::fresh(),
             lists: Lists::default(),
             affinity: u64::MAX,
+            last_cpu: None,
             dedicated: false,
             flush: None,
             resume_at: None,

@@ -7,7 +7,7 @@
 
 use super::el2::cptr;
 use super::sys::{op, read, write};
-use crate::vcpu::{El1, FpRegs, LiveId, Vcpu};
+use crate::vcpu::{CpuId, El1, FpRegs, LiveId, Vcpu};
 use alloc::vec::Vec;
 
 macro_rules! el1 {
@@ -66,7 +66,7 @@ impl Resident {
 
     /// Loads everything of `vcpu` but general and FP registers. Nobody else is resident.
     #[cold]
-    pub(super) fn load(&mut self, vcpu: &Vcpu) {
+    pub(super) fn load(&mut self, vcpu: &mut Vcpu, cpu: CpuId) {
         // Erratum 1319367/1319537/1165522 (A57, A72, A76): no speculative walk may mix two guests' Stage 1
         // and Stage 2. TCR_EL1.EPD0 and EPD1 stop Stage 1 walks while both change.
         write!("TCR_EL1", 1 << 23 | 1 << 7);
@@ -81,8 +81,9 @@ impl Resident {
         write!("CNTV_CVAL_EL0", vcpu.virtual_timer.cval);
         write!("CNTV_CTL_EL0", vcpu.virtual_timer.ctl);
         // ASIDs are one vCPU's own, so another vCPU of the same VM must not find this one's entries
-        // (Arm ARM D8.17: entries are tagged with VMID and ASID only).
-        if self.was_another(vcpu) {
+        // (Arm ARM D8.17: entries are tagged with VMID and ASID only). Nor does it find here what it left behind when
+        // it went to another CPU, whatever it has invalidated there.
+        if self.was_another(vcpu) | (vcpu.last_cpu.replace(cpu) != Some(cpu)) {
             op!("tlbi vmalle1");
             op!("ic iallu");
             op!("dsb nsh");

@@ -17,6 +17,8 @@ use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HCR_EL2, HPFAR_EL2, Readable, Wri
 unsafe extern "C" {
     /// `vectors.s`: runs a guest until it exits; which vector it came back by.
     fn __enter_guest(regs: *mut crate::regs::GuestRegs) -> u64;
+    /// `vectors.s`: lets an SError that is pending come, for a moment; 1 if one came.
+    fn __take_serror() -> u64;
 }
 
 /// Which vector a guest came back by, as `vectors.s` numbers them.
@@ -72,6 +74,45 @@ impl Cpu {
         if exit::is_abort(esr) { Self::abort(esr) } else { exit::decode(esr, 0, GuestPhysAddr::at(0)) }
     }
 
+    /// What the vCPU that leaves wrote has arrived, or failed, before another's registers are here: if it failed by an
+    /// SError, that is taken now. True if there was one.
+    ///
+    /// EL2 runs with PSTATE.A set, so an SError that is routed to EL2 (HCR_EL2.AMO) stays pending and shows in
+    /// ISR_EL1.A (Arm ARM, ISR_EL1). One that is routed to EL3 is firmware's, and cannot be taken here.
+    #[inline(always)]
+    fn take_system_error() -> bool {
+        /// ISR_EL1.A.
+        const PENDING: u64 = 1 << 8;
+        op!("dsb sy");
+        if read!("ID_AA64PFR0_EL1") >> 28 & 15 != 0 {
+            return Self::take_deferred_error();
+        }
+        // ISR_EL1 must not be read before the barrier is through.
+        super::isb();
+        read!("ISR_EL1") & PENDING != 0 && Self::take_masked_error()
+    }
+
+    /// With FEAT_RAS: ESB has what earlier instructions caused pend, and as it is masked moves it to DISR_EL1 (Arm ARM,
+    /// ESB and DISR_EL1): nothing is left to be taken.
+    #[inline(always)]
+    fn take_deferred_error() -> bool {
+        /// DISR_EL1.A.
+        const DEFERRED: u64 = 1 << 31;
+        op!("hint #16"); // ESB
+        let deferred = read!("S3_0_C12_C1_1") & DEFERRED != 0; // DISR_EL1
+        if deferred {
+            write!("S3_0_C12_C1_1", 0);
+        }
+        deferred
+    }
+
+    #[cold]
+    fn take_masked_error() -> bool {
+        // SAFETY: `vectors.s` saves what it uses; what an SError that comes there overwrites (ELR_EL2, SPSR_EL2, ESR_EL2,
+        // TPIDR_EL1, TPIDRRO_EL0) is dead: no guest is resident, and the next one's are loaded before it is entered.
+        unsafe { __take_serror() != 0 }
+    }
+
     /// HPFAR_EL2 has the page, FAR_EL2 the offset in it.
     #[inline(always)]
     fn fault_address(far: u64) -> GuestPhysAddr {
@@ -113,7 +154,7 @@ impl Machine for Cpu {
                 self.gic.load_lists(&mut vcpu.lists);
             } else {
                 self.gic.load_all(vcpu);
-                self.resident.load(vcpu);
+                self.resident.load(vcpu, self.id);
             }
         }
         let hcr = vcpu.hcr | vcpu.lists.signalled;
@@ -136,13 +177,12 @@ impl Machine for Cpu {
         }
     }
 
-    fn put(&mut self, vcpu: &mut Vcpu) {
+    fn put(&mut self, vcpu: &mut Vcpu) -> bool {
         if self.resident.is(vcpu) {
             self.gic.save_all(vcpu);
             self.resident.save(vcpu);
         }
-        // What this vCPU wrote has arrived, or failed, before another's registers are here.
-        op!("dsb sy");
+        Self::take_system_error()
     }
 
     #[inline(always)]

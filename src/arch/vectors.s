@@ -12,7 +12,7 @@
     .balign 2048
     .global __vectors
 __vectors:
-    .macro own n                        // from EL2: always a bug of ours
+    .macro own n                        // from EL2: a bug of ours, but for the SError that is waited for
     .balign 128
     msr     tpidr_el1, x0               // the guest's is lost: nothing goes on from here
     mov     x0, #\n
@@ -33,7 +33,10 @@ __vectors:
     own 4                               // current EL, SP_EL2
     own 5
     own 6
-    own 7
+    .balign 128
+    msr     tpidr_el1, x0
+    mov     x0, #7
+    b       own_serror
     guest 0                             // lower EL, AArch64
     guest 1
     guest 2
@@ -108,6 +111,35 @@ __enter_guest:
     // No speculation past the ERET (straight-line speculation; `sb` is younger than v8.0).
     dsb     nsh
     isb
+
+    // __take_serror() -> 1 if an SError came. Called with none but EL2's own state in the CPU. With PSTATE.A clear the ISB
+    // has what is pending taken before the next instruction (Arm ARM, "Context synchronization event").
+    .balign 64
+    .global __take_serror
+__take_serror:
+    mov     x0, #0
+    msr     daifclr, #4
+expect_serror:
+    isb
+expected_serror:
+    msr     daifset, #4
+    ret
+
+    // An SError at EL2, by own_exception's rules: one of those that __take_serror waits for, or the end. x0 is all that
+    // changes there.
+    .balign 64
+own_serror:
+    msr     tpidrro_el0, x1
+    adr     x1, expect_serror
+    mrs     x0, elr_el2
+    sub     x0, x0, x1
+    mrs     x1, tpidrro_el0
+    bic     x0, x0, #4                  // at the ISB, or past it
+    cbz     x0, 1f
+    mov     x0, #7
+    b       own_exception
+1:  mov     x0, #1
+    eret
 
     // x0 = vector number, TPIDR_EL1 = x0 as it was. The stack may be what is wrong: take this CPU's other one, whose
     // top is in TPIDR_EL2 for good.

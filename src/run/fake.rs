@@ -34,6 +34,8 @@ pub(super) struct Fake {
     pub(super) forgets_levels: bool,
     /// The virtual timer's PPI is active in this CPU's redistributor.
     pub(super) timer_active: bool,
+    /// What the next vCPU that leaves did ends in a system error.
+    pub(super) system_error: bool,
 }
 
 impl Machine for Fake {
@@ -54,13 +56,14 @@ impl Machine for Fake {
             None => super::tests::hvc(vcpu, 0x8400_0008, [0; 3]),
         }
     }
-    fn put(&mut self, vcpu: &mut Vcpu) {
+    fn put(&mut self, vcpu: &mut Vcpu) -> bool {
         if self.resident == Some(vcpu.live) {
             self.resident = None;
             self.timer_active = false;
             self.puts += 1;
             vcpu.lists.loaded = false;
         }
+        std::mem::take(&mut self.system_error)
     }
     fn fold(&mut self, vcpu: &mut Vcpu) {
         vcpu.lists.loaded = false;

@@ -112,10 +112,19 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Sets the hypervisor's timer to whatever comes first; does nothing if that is what it is set to.
     pub(super) fn rearm(&mut self) {
-        let first = [self.slice_end, self.timers.next(), self.release].into_iter().flatten().min();
+        let first = earlier(earlier(self.slice_end, self.timers.next()), self.release);
         if first != self.armed {
             self.armed = first;
             self.machine.arm_timer(first);
         }
+    }
+}
+
+/// The first of two times that may never come.
+#[inline(always)]
+fn earlier(a: Option<Ticks>, b: Option<Ticks>) -> Option<Ticks> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }

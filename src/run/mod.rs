@@ -31,6 +31,12 @@ mod fake;
 #[cfg(test)]
 mod gic_tests;
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "a test may fail")]
+pub(crate) mod play;
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "a test may fail")]
+mod smp_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod timer_tests;
@@ -86,7 +92,7 @@ pub struct CpuLoop<'w, M> {
 }
 
 /// Devices of a VM that may have deadlines are among the first so many on its bus.
-const DEVICES: u16 = 8;
+const DEVICES: u16 = 4;
 
 /// How a vCPU's stint ended.
 enum Stint {

@@ -26,7 +26,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     ///
     /// Without anything there, this CPU counts as idle and has looked once more since, so that it may wait.
     pub(super) fn find_work(&mut self) -> Option<Box<Vcpu>> {
-        if let Some(vcpu) = self.pick() {
+        if self.desk.is_wanted()
+            && let Some(vcpu) = self.pick()
+        {
             return Some(vcpu);
         }
         self.world.set_idle(self.id, true);
@@ -137,7 +139,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Has an idle CPU look for something to run.
     #[cold]
     pub(super) fn share(&mut self) {
-        if let Some(idler) = self.world.idler(u64::MAX, self.id) {
+        if let Some(idler) = self.world.helper(self.id) {
             self.machine.kick(idler);
         }
     }
@@ -214,9 +216,11 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         self.timers.set(Purpose::Vcpu(vm.id, id), None);
     }
 
-    /// Takes everything of the vCPU off this CPU.
+    /// Takes everything of the vCPU off this CPU. A system error that it leaves behind ends its VM.
     pub(super) fn put(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
-        self.machine.put(vcpu);
+        if self.machine.put(vcpu) {
+            self.stop(vm, vcpu, Reason::SystemError);
+        }
         let kicks = vm.vgic.unload(vcpu.id, &mut vcpu.lists);
         self.kick(vm, Some(vcpu.id), kicks);
     }
@@ -277,11 +281,13 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             if mail != 0 {
                 self.read_mail(vm, vcpu, mail);
             }
-            if vm.vgic.attention(vcpu.id) {
+            let attention = vm.vgic.attention(vcpu.id);
+            if attention {
                 self.sync(vm, vcpu);
-                if vm.vgic.signals(vcpu.id, &vcpu.lists) {
-                    return Waited::Woken;
-                }
+            }
+            // What came for it may have been taken in by a message as well.
+            if (attention || mail != 0) && vm.vgic.signals(vcpu.id, &vcpu.lists) {
+                return Waited::Woken;
             }
             if let Some(other) = self.find_work() {
                 return Waited::Displaced(other);

@@ -36,6 +36,11 @@ pub(super) struct Gic {
 
 /// A VM with `vcpus` vCPUs and 4 MiB of RAM, of which the first 2 MiB are mapped.
 fn vm(id: u16, vcpus: u16, gic: Gic) -> (Arc<Vm>, Vec<u8>) {
+    vm_of(id, vcpus, gic, |_| {})
+}
+
+/// The same with vCPUs that are changed before.
+pub(super) fn vm_of(id: u16, vcpus: u16, gic: Gic, mut with: impl FnMut(&mut Vcpu)) -> (Arc<Vm>, Vec<u8>) {
     let mut memory = vec![0u8; RAM + (2 << 20)];
     let start = (memory.as_mut_ptr() as u64).next_multiple_of(2 << 20);
     let chunk = HostRange::new(crate::addr::HostPhysAddr::at(start), RAM as u64).unwrap();
@@ -58,6 +63,7 @@ fn vm(id: u16, vcpus: u16, gic: Gic) -> (Arc<Vm>, Vec<u8>) {
     let vcpus = mpidrs.iter().enumerate().map(|(n, mpidr)| {
         let mut vcpu = Vcpu::new(VmId(id), VcpuId(n as u16));
         vcpu.mpidr = *mpidr;
+        with(&mut vcpu);
         vcpu
     });
     let parts = Parts {

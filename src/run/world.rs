@@ -98,6 +98,8 @@ pub struct World {
     desks: Box<[Desk]>,
     /// CPUs that wait for something to run, or are about to look for it a last time.
     idle: AtomicU64,
+    /// CPUs that are not one vCPU's alone.
+    shared: u64,
     /// VMs of which a vCPU is on.
     running: AtomicUsize,
     /// Loops that have not ended.
@@ -121,7 +123,12 @@ impl World {
             load: AtomicUsize::new(0),
             look: AtomicBool::new(false),
         };
+        let slots = vms.iter().flat_map(|vm| vm.slots());
+        let shares =
+            slots.filter_map(|(_, slot)| slot.peek(|vcpu| if vcpu.dedicated { 0 } else { vcpu.affinity }));
+        let shared = shares.fold(0, |all, cpus| all | cpus);
         Self {
+            shared,
             running: AtomicUsize::new(vms.len()),
             console: Console::new(console::log(), &vms),
             vms,
@@ -185,7 +192,7 @@ impl World {
     /// Has the first vCPU of a VM begin at `entry`, before any CPU's loop runs.
     pub fn start(&self, vm: &Vm, entry: u64, x0: u64, now: Ticks) {
         let Some(vcpu) = vm.power_on(crate::vcpu::VcpuId(0), entry, x0) else { return };
-        let spread = usize::from(vm.id.0).wrapping_rem(self.desks.len());
+        let spread = usize::from(vm.id.0).checked_rem(self.desks.len()).unwrap_or(0);
         if let Some(desk) = self.desk(self.place(vcpu.affinity, CpuId(spread as u16))) {
             desk.queue().push(vcpu, Arrival::Started, now);
         }
@@ -204,9 +211,9 @@ impl World {
 
     /// All CPUs but `me`, the next one first.
     pub(super) fn others(&self, me: CpuId) -> impl Iterator<Item = (CpuId, &Desk)> {
-        let desks = (0u16..).map(CpuId).zip(&self.desks);
-        let (low, high) = (desks.clone(), desks.skip(usize::from(me.0).wrapping_add(1)));
-        high.chain(low.take(usize::from(me.0)))
+        let count = self.desks.len() as u16;
+        let next = move |n: u16| me.0.wrapping_add(n).checked_rem(count).map(CpuId);
+        (1..count).filter_map(next).filter_map(|cpu| Some((cpu, self.desk(cpu)?)))
     }
 
     /// Says that `cpu` is about to look for something to run a last time, or no longer.
@@ -230,6 +237,11 @@ impl World {
         }
         let from = u32::from(near.0) & 63;
         Some(CpuId((idle.rotate_right(from).trailing_zeros().wrapping_add(from) & 63) as u16))
+    }
+
+    /// A CPU that is idle and may take what waits for `me`.
+    pub(super) fn helper(&self, me: CpuId) -> Option<CpuId> {
+        self.idler(self.shared, me)
     }
 
     /// Where a vCPU that may run on `allowed` and was last on `home` is to run: there if it is idle, else where

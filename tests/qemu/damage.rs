@@ -277,7 +277,7 @@ fn many_vms() -> Result<(), Failed> {
     all.says("] config: 255 VM(s)")?;
     all.says("] halt: ok")?;
     refused(&start("many VMs", Some(&bundle_of(255)?), &["-m", "768"])?, &["E0305"])?;
-    for count in [256, 5000] {
+    for count in [1001, 5000] {
         refused(&start(&format!("{count} VMs"), Some(&bundle_of(count)?), &[])?, &["E0227"])?;
     }
     Ok(())

@@ -57,7 +57,8 @@ fn put(table: *mut Table, index: usize, value: u64) {
 pub fn enter(cpu: usize) {
     let tree = tree(cpu);
     // SAFETY: addresses within the tree.
-    let (root, second, third) = unsafe { (&raw mut (*tree).root, &raw mut (*tree).second, &raw mut (*tree).third) };
+    let (root, second, third) =
+        unsafe { (&raw mut (*tree).root, &raw mut (*tree).second, &raw mut (*tree).third) };
     // SAFETY: both are tables.
     unsafe { root.write(core::ptr::read((mmu::root() as *const Table).cast())) };
     put(root, SHARED >> 30, (&raw const SHARED_SECOND) as u64 | TABLE);

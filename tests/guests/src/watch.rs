@@ -221,7 +221,10 @@ pub fn report(why: core::fmt::Arguments<'_>) -> ! {
     crate::timer::wait(micros(2_000_000));
     for n in 0..cpus {
         if steps(n) != before[n % MOST] {
-            println!("  vCPU {n} goes on after an SGI to all: {} steps", steps(n).wrapping_sub(before[n % MOST]));
+            println!(
+                "  vCPU {n} goes on after an SGI to all: {} steps",
+                steps(n).wrapping_sub(before[n % MOST])
+            );
         }
     }
     println!("  the end, after SGI {KICK} to all");

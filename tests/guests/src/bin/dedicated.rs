@@ -41,5 +41,8 @@ fn main() {
         check!(at >= due, "nap {nap} ends before its time");
         latest = at.saturating_sub(due).max(latest);
     }
-    println!("dedicated: {naps:06} naps, {wakes:06} wakes, latest {:08} us", latest * 1000 / micros(1000).max(1));
+    println!(
+        "dedicated: {naps:06} naps, {wakes:06} wakes, latest {:08} us",
+        latest * 1000 / micros(1000).max(1)
+    );
 }

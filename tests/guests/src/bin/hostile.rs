@@ -159,7 +159,8 @@ fn storm(dice: &mut Dice) {
         _ if gic::v2() => gic::gicc(),
         _ => gic::redistributor(),
     };
-    let offset = at % if gic::v2() { 0x1000 } else { 0x1_0000 } + (kind as usize >> 10 & 1) * if gic::v2() { 0 } else { gic::SGI };
+    let offset = at % if gic::v2() { 0x1000 } else { 0x1_0000 }
+        + (kind as usize >> 10 & 1) * if gic::v2() { 0 } else { gic::SGI };
     let offset = offset % if base == gic::gicd() { 0x1_0000 } else { 0x2_0000 };
     _ = trap::attempt(|| match kind & 7 {
         0 | 1 => write32(base + (offset & !3), value as u32),

@@ -311,7 +311,9 @@ fn restart(round: u32) {
         for cpu in (0..cpus()).filter(|cpu| goes_off(*cpu, round)) {
             let (target, lives) = (smp::affinity(cpu), &cell(cpu).lives);
             // QEMU alone says that it is off until it begins, though it was started.
-            spin(&"CPU_OFF", cpu, || lives.load(SeqCst) == LIVED[cpu].load(SeqCst) && psci::info(target) == 1);
+            spin(&"CPU_OFF", cpu, || {
+                lives.load(SeqCst) == LIVED[cpu].load(SeqCst) && psci::info(target) == 1
+            });
             let lived = LIVED[cpu].fetch_add(1, SeqCst);
             gic::send_to(sgi::NOISE, Targets::Others);
             gic::send_to(sgi::NOISE, Targets::Cpu(cpu));
@@ -352,7 +354,8 @@ fn phases(me: usize, round: u32) {
 
 /// What those who stayed on while others went off have added to the counters before `round`.
 fn busy_turns(round: u32) -> u64 {
-    let stay = |round| (0..cpus()).filter(|cpu| *cpu != keeper(round) && !goes_off(*cpu, round)).count() as u64;
+    let stay =
+        |round| (0..cpus()).filter(|cpu| *cpu != keeper(round) && !goes_off(*cpu, round)).count() as u64;
     (0..round).map(|round| stay(round) * TURNS).sum()
 }
 

@@ -26,7 +26,11 @@ fn main() {
     mmu::build();
     for nap in 0..naps {
         // Translated by its own tables every other time.
-        if nap % 2 == 0 { mmu::off() } else { mmu::on() }
+        if nap % 2 == 0 {
+            mmu::off()
+        } else {
+            mmu::on()
+        }
         (0..PAGES).for_each(|page| mmio::write64(at(page), pattern(tag, nap, page)));
         timer::arm(now() + period);
         while gic::highest_pending() != VIRTUAL {
@@ -36,7 +40,11 @@ fn main() {
         timer::stop();
         gic::end(acknowledged);
         for page in 0..PAGES {
-            check_eq!(mmio::read64(at(page)), pattern(tag, nap, page), "tiny {tag}: page {page} after nap {nap}");
+            check_eq!(
+                mmio::read64(at(page)),
+                pattern(tag, nap, page),
+                "tiny {tag}: page {page} after nap {nap}"
+            );
         }
     }
     println!("tiny: {tag}");
