@@ -5,6 +5,7 @@
 
 #[path = "../common/backends.rs"]
 mod backends;
+mod beside;
 mod boot;
 mod bundle;
 mod counts;
@@ -14,6 +15,7 @@ mod names;
 mod qemu;
 mod report;
 mod scale;
+mod stays;
 
 use crate::bundle::{mark_program, newc};
 use crate::counts::{Counters, Counts, Histogram, Summary};
@@ -51,11 +53,37 @@ fn exits_are_chosen_by_row_and_beginning() {
     assert_eq!(counts.costs(1, "HVC #0").n(), 3);
     assert_eq!(counts.costs(2, "HVC").sum(), 55);
     assert_eq!(counts.costs(3, "").n(), 0);
-    assert_eq!(counts.longest(), Some(("IRQ".into(), 90)));
+    let named = |name: &str| (name.to_owned(), &counts);
+    let stays = stays::longest([named("one"), named("two")].into_iter());
+    // Reasons without a stay are parts of others; of equal ones the first run counts.
+    let of = |stay: &stays::Stay| (stay.reason.clone(), stay.longest, stay.run.clone());
+    assert_eq!(stays.iter().map(of).collect::<Vec<_>>(), [("IRQ".into(), 90, "one".into())]);
+    assert!(stays[0].bound().held());
     let total = counts.vcpu().unwrap().total;
     assert_eq!((total.guest(), total.all()), (3, 6));
     assert_eq!(total.since(&Counters { el1: 1, exits: 4, ..Counters::default() }).el1, 1);
     assert!(counts.mark(0).is_err());
+}
+
+#[test]
+fn a_switch_with_floating_point_is_two_things_together() {
+    let of = |json| histogram(json).summary().unwrap();
+    let both = of("[[900,3],[910,1]]").and(&of("[[118,7]]"));
+    assert_eq!(both, Summary { n: 4, min: 1018, median: 1018, max: 1028 });
+}
+
+#[test]
+fn what_the_victim_says_is_understood() {
+    let end = "latency: 100 timers, late max 4321 us, mean 17 us, over the limit 0, missed 0\r\n";
+    let line = |n: u64| format!("latency: line {n:06} of 000100, late 5 us\r\n");
+    let all: String = (1..=100).map(line).collect();
+    let seen = beside::noticed(&(all.clone() + end)).unwrap();
+    assert_eq!(seen, beside::Noticed { max: 4321, mean: 17, lines: 100 });
+    // What is lost, or comes twice, ends the row of lines that are as they should be.
+    let torn = all.replace(&line(7), "latency: li");
+    assert_eq!(beside::noticed(&(torn + end)).map(|seen| seen.lines), Some(6));
+    assert_eq!(beside::noticed(&(line(1) + &line(1) + &line(2) + end)).map(|seen| seen.lines), Some(2));
+    assert_eq!(beside::noticed(&all), None);
 }
 
 #[test]
