@@ -69,14 +69,21 @@ fn number(line: &str, before: &str, after: &str) -> Option<u64> {
     rest.split_once(after)?.0.trim().parse().ok()
 }
 
+/// What the victim wrote, without the hypervisor's own lines, which may come in the middle of one: without any line ends.
+fn written(transcript: &str) -> String {
+    transcript.lines().filter(|line| !line.starts_with("[mz ")).collect()
+}
+
 /// What the victim's lines say; `None` without its last one.
 pub(crate) fn noticed(transcript: &str) -> Option<Noticed> {
-    let last = transcript.lines().find(|line| line.contains(" timers, late max "))?;
+    let written = written(transcript);
+    let (_, last) = written.split_once(" timers, late max")?;
     let mut lines = 0;
-    for line in transcript.lines().filter_map(|line| number(line, "latency: line ", " of ")) {
-        lines += u64::from(line == lines + 1);
+    for line in written.split("latency: line ").skip(1) {
+        let n = line.split_once(" of ").and_then(|(n, _)| n.parse::<u64>().ok());
+        lines += u64::from(n == Some(lines + 1));
     }
-    Some(Noticed { max: number(last, "late max ", " us")?, mean: number(last, "mean ", " us")?, lines })
+    Some(Noticed { max: number(last, " ", " us")?, mean: number(last, "mean ", " us")?, lines })
 }
 
 /// Runs both.

@@ -68,7 +68,8 @@ impl Results {
 
     /// Everything as Markdown.
     pub(crate) fn markdown(&self) -> String {
-        let mut out = format!("Machine: {}, `-cpu {}`, one CPU, GICv3.\n", self.qemu, self.cpu);
+        let mut out =
+            format!("Machine: {}, `-cpu {}`, one CPU unless said otherwise, GICv3.\n", self.qemu, self.cpu);
         if let Some(usual) = self.micro.first() {
             out += "\n### Instructions at EL2 for one exit\n\n";
             micro_table(&mut out, &usual.figures);

@@ -88,12 +88,26 @@ impl Stay {
     }
 }
 
+/// A reason by its kind: what no name is known for is told by the way that it came alone.
+pub(crate) fn kind(reason: &str) -> String {
+    let name = nice(reason);
+    match name.split(' ').collect::<Vec<_>>().as_slice() {
+        [way @ ("read" | "write"), ..] => format!("{way} where no device is"),
+        [way @ ("MRS" | "MSR"), code] if code.starts_with('S') && code.contains("_C") => {
+            format!("{way} of another register")
+        }
+        [way @ ("HVC" | "SMC"), _, _] => format!("{way} of another function"),
+        ["instruction", "abort", ..] => "instruction abort".into(),
+        _ => name,
+    }
+}
+
 /// The longest of each reason, the longest of all first.
 pub(crate) fn longest<'a>(runs: impl Iterator<Item = (String, &'a Counts)>) -> Vec<Stay> {
     let mut all: BTreeMap<String, Stay> = BTreeMap::new();
     for (run, counts) in runs {
         for exits in counts.exits.iter().filter(|e| e.stay != 0) {
-            let reason = nice(&exits.reason);
+            let reason = kind(&exits.reason);
             let stay = Stay { reason: reason.clone(), longest: exits.stay, run: run.clone() };
             let known = all.entry(reason).or_insert_with(|| stay.clone());
             if stay.longest > known.longest {

@@ -73,12 +73,47 @@ fn a_switch_with_floating_point_is_two_things_together() {
 }
 
 #[test]
+fn stays_are_told_by_kind() {
+    for (reason, kind) in [
+        ("IRQ", "IRQ"),
+        ("write 0x8420000", "GICR write"),
+        ("read 0x12345000, no syndrome", "read where no device is"),
+        ("write 0x3fffff0000", "write where no device is"),
+        ("instruction abort 0xb000000", "instruction abort"),
+        ("MRS S3_0_C0_C0_5", "MRS of another register"),
+        ("MSR S3_0_C12_C11_5", "MSR ICC_SGI1R_EL1"),
+        ("HVC #0 0x84000008", "HVC SYSTEM_OFF"),
+        ("SMC #0 0x3c3c3c3c", "SMC of another function"),
+    ] {
+        assert_eq!(stays::kind(reason), kind);
+    }
+}
+
+/// Starts machines, for about a minute; needs what `make bench` builds.
+#[test]
+#[ignore = "starts machines: cargo test --test bench -- --ignored"]
+fn no_stay_at_el2_is_longer_than_promised() {
+    let crowds = stays::CROWDS.iter().map(|crowd| (crowd.name(), crowd.run("cortex-a72").unwrap()));
+    let besides =
+        beside::DEEDS.map(|deed| (deed.to_owned(), beside::run("cortex-a72", deed).unwrap().counts));
+    let runs: Vec<_> = crowds.chain(besides).collect();
+    let stays = stays::longest(runs.iter().map(|(name, counts)| (name.clone(), counts)));
+    assert!(!stays.is_empty());
+    let long: Vec<_> = stays.iter().filter(|stay| !stay.bound().held()).collect();
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
 fn what_the_victim_says_is_understood() {
     let end = "latency: 100 timers, late max 4321 us, mean 17 us, over the limit 0, missed 0\r\n";
     let line = |n: u64| format!("latency: line {n:06} of 000100, late 5 us\r\n");
     let all: String = (1..=100).map(line).collect();
     let seen = beside::noticed(&(all.clone() + end)).unwrap();
     assert_eq!(seen, beside::Noticed { max: 4321, mean: 17, lines: 100 });
+    let late =
+        format!("latency: li\r\n[mz     0.1] vm attacker: stopped\r\n[mz     0.1]   pc 0x0\r\nne 000008 of");
+    let split = all.replace("latency: line 000008 of", &late);
+    assert_eq!(beside::noticed(&(split + end)).map(|seen| seen.lines), Some(100));
     // What is lost, or comes twice, ends the row of lines that are as they should be.
     let torn = all.replace(&line(7), "latency: li");
     assert_eq!(beside::noticed(&(torn + end)).map(|seen| seen.lines), Some(6));
