@@ -6,6 +6,7 @@ use Op::*;
 use std::vec;
 use std::vec::Vec;
 
+
 const OFF: Option<Reason> = Some(Reason::PoweredOff);
 
 /// In every order with one needless change of turn, and in some by chance.
