@@ -236,15 +236,18 @@ impl Console {
         self.refresh(front, seats, Patience::Pause);
     }
 
-    /// VM `n` has stopped: what it said last goes out if it is shown, then the next running VM's screen is.
+    /// VM `n` has stopped: what it said last goes out if it is shown, then the next running VM's screen is. If it is
+    /// not, what was said of it waits for the end of the shown guest's line.
     pub fn stopped<S: Seat>(&self, front: &mut impl Front<S>, seats: &[S], n: usize) {
+        let mut patience = Patience::LineEnd;
         if let Some(port) = seats.get(n).and_then(Seat::port) {
             let _port = port.lock();
             if self.screen().vm() == Some(n) {
                 self.flow.lock().leaving = true;
+                patience = Patience::Pause;
             }
         }
-        self.refresh(front, seats, Patience::Pause);
+        self.refresh(front, seats, patience);
     }
 
     /// Shows a screen that there is, and says so.

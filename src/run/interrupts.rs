@@ -2,6 +2,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::CpuLoop;
+use crate::console::Patience;
 use crate::machine::{IntId, Machine, Ticks, ppi};
 use crate::sched::Purpose;
 use crate::slot::Called;
@@ -81,6 +82,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 Purpose::Vcpu(vm, id) => self.vcpu_timer(vm, id, now),
                 Purpose::Device(vm, n) => self.device_timer(vm, n),
                 Purpose::Watchdog(vm) => self.watchdog(vm, vcpu.as_deref()),
+                Purpose::Console => self.world.console.refresh(self, self.world.vms(), Patience::Pause),
             }
         }
         let due = |at: Option<Ticks>| at.is_some_and(|at| now >= at);

@@ -9,12 +9,16 @@ use crate::console::{Front, Patience, Screen};
 use crate::exit::{Mmio, Size};
 use crate::machine::{Machine, Ticks};
 use crate::map;
+use crate::sched::Purpose;
 use crate::vcpu::Vcpu;
 use crate::vdev::pl011::{Pl011, Register};
 use crate::vdev::{Access, AccessError, MmioDevice};
 use crate::vm::Vm;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+
+/// How long own lines wait for a guest's line to end, in milliseconds.
+const PATIENCE_MS: u64 = 20;
 
 impl<M: Machine> Front<Arc<Vm>> for CpuLoop<'_, M> {
     fn put(&mut self, bytes: &[u8]) -> usize {
@@ -117,12 +121,22 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Moves what waits: own lines and the shown screen out.
     pub(super) fn refresh_console(&mut self) {
-        self.world.console.refresh(self, self.world.vms(), Patience::Pause);
+        self.world.console.refresh(self, self.world.vms(), Patience::LineEnd);
+        self.limit_patience();
+    }
+
+    /// Own lines wait for the end of the guest's, but not for ever: it may be a prompt.
+    fn limit_patience(&mut self) {
+        if self.world.console.log_waits() {
+            self.timers.set(Purpose::Console, Some(self.after_ms(self.machine.now(), PATIENCE_MS)));
+            self.rearm();
+        }
     }
 
     /// A VM has stopped: its last output, then another screen.
     pub(super) fn console_stopped(&mut self, vm: &Vm) {
         self.world.console.stopped(self, self.world.vms(), usize::from(vm.id.0));
+        self.limit_patience();
     }
 }
 

@@ -6,7 +6,6 @@ use Op::*;
 use std::vec;
 use std::vec::Vec;
 
-
 const OFF: Option<Reason> = Some(Reason::PoweredOff);
 
 /// In every order with one needless change of turn, and in some by chance.

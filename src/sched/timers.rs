@@ -18,6 +18,8 @@ pub enum Purpose {
     Device(VmId, u16),
     /// See whether a VM has shown a sign of life.
     Watchdog(VmId),
+    /// Own lines have waited long enough for the guest's line to end.
+    Console,
 }
 
 /// Where a purpose's timer lies if it is not set.
@@ -26,8 +28,8 @@ const UNSET: u32 = u32::MAX;
 /// The software timers of one CPU.
 #[derive(Debug)]
 pub struct Timers {
-    /// Of each VM, the first number of its purposes, in order: its watchdog, its devices, its vCPUs. At the end, how
-    /// many purposes there are.
+    /// Of each VM, the first number of its purposes, in order: its watchdog, its devices, its vCPUs. At the end, the
+    /// number of the last purpose there is, the console.
     first: Vec<u32>,
     devices: u16,
     /// Numbers of purposes by their deadline.
@@ -47,7 +49,7 @@ impl Timers {
             total = total.saturating_add(1).saturating_add(u32::from(devices)).saturating_add(vcpus);
         }
         first.push(total);
-        let total = total as usize;
+        let total = (total as usize).saturating_add(1);
         Self { first, devices, heap: Heap::new(total), places: vec![UNSET; total] }
     }
 
@@ -55,6 +57,7 @@ impl Timers {
     #[inline]
     fn number(&self, purpose: Purpose) -> Option<u32> {
         let (vm, offset) = match purpose {
+            Purpose::Console => return self.first.last().copied(),
             Purpose::Watchdog(vm) => (vm, 0),
             Purpose::Device(vm, n) if n < self.devices => (vm, u32::from(n).wrapping_add(1)),
             Purpose::Device(..) => return None,
@@ -69,6 +72,9 @@ impl Timers {
 
     /// What has a number.
     fn purpose(&self, number: u32) -> Option<Purpose> {
+        if self.first.last() == Some(&number) {
+            return Some(Purpose::Console);
+        }
         let vm = self.first.partition_point(|first| *first <= number).checked_sub(1)?;
         let offset = number.wrapping_sub(*self.first.get(vm)?);
         let vm = VmId(u16::try_from(vm).ok()?);

@@ -126,8 +126,7 @@ impl State {
     /// Whether `cpu` could go on if it were its turn.
     pub(super) fn is_ready(&self, cpu: usize) -> bool {
         let hardware = &self.cpus[cpu];
-        !hardware.ended
-            && hardware.waits.is_none_or(|until| until <= self.now || self.pending(cpu).is_some())
+        !hardware.ended && hardware.waits.is_none_or(|until| until <= self.now || self.pending(cpu).is_some())
     }
 
     /// When the next thing happens by itself, if everybody waits.

@@ -165,7 +165,12 @@ impl Board {
         assert!(!failed || std::thread::panicking(), "it is over");
     }
 
-    fn hand_over<'s>(&'s self, mut state: MutexGuard<'s, State>, cpu: usize, next: usize) -> MutexGuard<'s, State> {
+    fn hand_over<'s>(
+        &'s self,
+        mut state: MutexGuard<'s, State>,
+        cpu: usize,
+        next: usize,
+    ) -> MutexGuard<'s, State> {
         state.turns.now = next;
         if next != cpu {
             self.wake[next].notify_one();
@@ -183,7 +188,12 @@ impl Board {
 
 /// Plays it in every order that has at most `changes` changes of turn where nobody has to, or the first `most` of them.
 /// How many there were.
-pub(crate) fn every_order(changes: u32, most: usize, play: impl Fn() -> Play, check: impl Fn(&Played)) -> usize {
+pub(crate) fn every_order(
+    changes: u32,
+    most: usize,
+    play: impl Fn() -> Play,
+    check: impl Fn(&Played),
+) -> usize {
     let mut choices = Vec::new();
     for run in 1..=most {
         let order = Order::Listed { choices: choices.clone(), changes };

@@ -97,7 +97,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Reports> {
         println!("{}", words.join(" "));
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("mezz: leave with Ctrl-A x; Ctrl-A Ctrl-A sends a Ctrl-A; Ctrl-G and a digit shows another guest; other keys go to the guest");
+    eprintln!(
+        "mezz: leave with Ctrl-A x; Ctrl-A Ctrl-A sends a Ctrl-A; Ctrl-G and a digit shows another guest; other keys go to the guest"
+    );
     let timeout = args.timeout.map(Duration::from_secs);
     let (ending, report) = relay::relay(&line, temporary, timeout)
         .map_err(|error| Report::new("E0512", format!("the machine cannot be started: {error}")))?;
