@@ -173,9 +173,4 @@ impl Counts {
         }
         all
     }
-
-    /// The longest stay at EL2 with a guest there, and its reason.
-    pub(crate) fn longest(&self) -> Option<(String, u64)> {
-        self.exits.iter().map(|e| (e.reason.clone(), e.stay)).max_by_key(|(_, stay)| *stay)
-    }
 }

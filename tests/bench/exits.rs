@@ -7,6 +7,7 @@
 
 #[path = "../common/backends.rs"]
 mod backends;
+mod beside;
 mod boot;
 mod bundle;
 mod counts;
@@ -18,6 +19,7 @@ mod qemu;
 mod report;
 mod scale;
 mod selftest;
+mod stays;
 
 use std::fs;
 use std::process::{Command, ExitCode};
@@ -36,6 +38,10 @@ enum Part {
     Micro,
     /// What CPUs and VMs cost each other, with few and with many of them.
     Scale,
+    /// Beside a guest that does harm.
+    Beside,
+    /// Guests that keep EL2 busy for long.
+    Stays,
     /// A whole Debian boot.
     Boot,
 }
@@ -109,6 +115,18 @@ fn run(options: &Options) -> Result<bool, String> {
         for setting in &scale::SETTINGS {
             eprintln!("bench: between CPUs and VMs, {}", setting.label);
             results.scale.push(scale::run(&options.cpu, setting)?);
+        }
+    }
+    if wanted(Part::Beside) {
+        for deed in beside::DEEDS {
+            eprintln!("bench: beside a guest that does harm, {deed}");
+            results.beside.push(beside::run(&options.cpu, deed)?);
+        }
+    }
+    if wanted(Part::Stays) {
+        for crowd in &stays::CROWDS {
+            eprintln!("bench: stays at EL2, {}", crowd.name());
+            results.crowds.push((crowd.name(), crowd.run(&options.cpu)?));
         }
     }
     if wanted(Part::Boot) {

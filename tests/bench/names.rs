@@ -13,8 +13,16 @@ const PAGES: [(&str, &str); 9] = [
     ("0xa00", "virtio-mmio"),
 ];
 
+/// Redistributors, after the first one's: 128 KiB for each vCPU.
+fn is_redistributor(address: &str) -> bool {
+    let address = address.trim_start_matches("0x");
+    u64::from_str_radix(address, 16).is_ok_and(|address| (0x80a_0000..0x8ff_0000).contains(&address))
+}
+
 /// Registers that a kernel is seen to touch.
-const REGISTERS: [(&str, &str); 16] = [
+const REGISTERS: [(&str, &str); 18] = [
+    ("S1_0_C7_C14_2", "DC CISW"),
+    ("S1_0_C7_C10_2", "DC CSW"),
     ("S3_0_C12_C11_5", "ICC_SGI1R_EL1"),
     ("S3_0_C12_C11_6", "ICC_ASGI1R_EL1"),
     ("S3_0_C12_C12_5", "ICC_SRE_EL1"),
@@ -34,15 +42,17 @@ const REGISTERS: [(&str, &str); 16] = [
 ];
 
 /// Functions of HVC and SMC.
-const CALLS: [(&str, &str); 14] = [
+const CALLS: [(&str, &str); 16] = [
     ("0x80000000", "SMCCC_VERSION"),
     ("0x80000001", "SMCCC_ARCH_FEATURES"),
     ("0x84000000", "PSCI_VERSION"),
     ("0xc4000001", "CPU_SUSPEND"),
     ("0x84000002", "CPU_OFF"),
     ("0xc4000003", "CPU_ON"),
+    ("0xc4000004", "AFFINITY_INFO"),
     ("0x84000006", "MIGRATE_INFO_TYPE"),
     ("0x84000008", "SYSTEM_OFF"),
+    ("0x84000009", "SYSTEM_RESET"),
     ("0x8400000a", "PSCI_FEATURES"),
     ("0x84000050", "TRNG_VERSION"),
     ("0x84000051", "TRNG_FEATURES"),
@@ -75,6 +85,10 @@ pub(crate) fn nice(reason: &str) -> String {
             match device {
                 Some((_, name)) if rest.is_empty() => format!("{name} {way}"),
                 Some((_, name)) => format!("{name} {way}, {}", rest.join(" ")),
+                None if is_redistributor(address) => {
+                    let rest = if rest.is_empty() { String::new() } else { format!(", {}", rest.join(" ")) };
+                    format!("GICR {way}{rest}")
+                }
                 None => reason.into(),
             }
         }

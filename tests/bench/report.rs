@@ -5,12 +5,14 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::beside::Beside;
 use crate::boot::{Boot, Pair};
 use crate::counts::{Counts, Histogram};
 use crate::figure::{Bound, thousands};
 use crate::micro::{Figure, Measured, ROWS};
 use crate::names::nice;
 use crate::scale::{self, Scaled};
+use crate::stays::{self, Stay};
 
 /// Reasons with a row of their own; the rest are one.
 const REASONS: usize = 24;
@@ -24,6 +26,9 @@ pub(crate) struct Results {
     pub(crate) micro: Vec<Measured>,
     /// By setting, the usual one first.
     pub(crate) scale: Vec<Scaled>,
+    pub(crate) beside: Vec<Beside>,
+    /// Guests that ask for much, by their names.
+    pub(crate) crowds: Vec<(String, Counts)>,
     pub(crate) boots: Vec<Pair>,
     pub(crate) image: Option<u64>,
 }
@@ -39,17 +44,8 @@ impl Results {
         for pair in &self.boots {
             bounds.extend(pair.bounds());
         }
-        let runs = self
-            .micro
-            .iter()
-            .map(|measured| &measured.counts)
-            .chain(self.scale.iter().flat_map(|scaled| &scaled.counts))
-            .chain(self.boots.iter().map(|pair| &pair.mezzanine.counts));
-        if let Some((reason, longest)) = runs.filter_map(Counts::longest).max_by_key(|(_, longest)| *longest)
-        {
-            let name = format!("longest stay at EL2 with a guest, instructions ({})", nice(&reason));
-            bounds.push(Bound::new(&name, longest as f64, 20_000.0));
-        }
+        bounds.extend(self.beside.iter().flat_map(Beside::bounds));
+        bounds.extend(self.stays().iter().map(Stay::bound).take(1));
         bounds.extend(self.image.map(|size| Bound::new("image, KiB", size as f64 / 1024.0, 352.0)));
         if let Some((own, each)) = self.boots.iter().find_map(|pair| pair.memory) {
             bounds.push(Bound::new("memory at EL2 for itself, KiB", own as f64 / 1024.0, 4096.0));
@@ -58,9 +54,22 @@ impl Results {
         bounds
     }
 
+    /// The longest stays of all runs, by reason.
+    pub(crate) fn stays(&self) -> Vec<Stay> {
+        let micro = self.micro.iter().map(|m| (format!("each kind of exit, {}", m.backend.label), &m.counts));
+        let scale = self.scale.iter().flat_map(|s| {
+            s.counts.iter().map(|counts| (format!("between VMs, {}", s.setting.label), counts))
+        });
+        let beside = self.beside.iter().map(|b| (format!("beside {}", b.deed), &b.counts));
+        let crowds = self.crowds.iter().map(|(name, counts)| (name.clone(), counts));
+        let boots = self.boots.iter().map(|b| (format!("Debian, {}", b.name()), &b.mezzanine.counts));
+        stays::longest(micro.chain(scale).chain(beside).chain(crowds).chain(boots))
+    }
+
     /// Everything as Markdown.
     pub(crate) fn markdown(&self) -> String {
-        let mut out = format!("Machine: {}, `-cpu {}`, one CPU, GICv3.\n", self.qemu, self.cpu);
+        let mut out =
+            format!("Machine: {}, `-cpu {}`, one CPU unless said otherwise, GICv3.\n", self.qemu, self.cpu);
         if let Some(usual) = self.micro.first() {
             out += "\n### Instructions at EL2 for one exit\n\n";
             micro_table(&mut out, &usual.figures);
@@ -73,6 +82,10 @@ impl Results {
             out += "\n### Between CPUs and VMs, medians\n\n";
             scale_table(&mut out, &self.scale);
         }
+        if !self.beside.is_empty() {
+            out += "\n### Beside a guest that does harm: the other one's timer, in microseconds of virtual time\n\n";
+            beside_table(&mut out, &self.beside);
+        }
         if !self.boots.is_empty() {
             out += "\n### A Debian boot to its shell and off\n\n";
             boot_table(&mut out, &self.boots);
@@ -81,6 +94,8 @@ impl Results {
             let _ = write!(out, "\n### Exits of the {} boot\n\n", pair.name());
             exits_table(&mut out, &pair.mezzanine);
         }
+        out += "\n### The longest stays at EL2 once a guest runs\n\n";
+        stays_table(&mut out, &self.stays());
         out += "\n### Bounds\n\n| figure | measured | bound | |\n|---|--:|--:|---|\n";
         for bound in self.bounds() {
             let (value, most) = (plain(bound.value), plain(bound.most));
@@ -102,6 +117,8 @@ impl Results {
             "qemu": self.qemu,
             "micro": micro,
             "scale": self.scale.iter().map(scaled_json).collect::<Vec<_>>(),
+            "beside": self.beside.iter().map(beside_json).collect::<Vec<_>>(),
+            "stays": self.stays().iter().map(stay_json).collect::<Vec<_>>(),
             "boots": self.boots.iter().map(pair_json).collect::<Vec<_>>(),
             "image_bytes": self.image,
             "bounds": bounds,
@@ -155,6 +172,25 @@ fn scale_table(out: &mut String, all: &[Scaled]) {
         let bound = row.bound.map_or("report".into(), thousands);
         let medians = all.iter().map(|scaled| scaled.of(row).map_or("-".into(), |s| thousands(s.median)));
         let _ = writeln!(out, "| {} | {bound} | {} |", row.name, medians.collect::<Vec<_>>().join(" | "));
+    }
+}
+
+fn beside_table(out: &mut String, all: &[Beside]) {
+    *out += "| mode | latest | mean | lines |\n|---|--:|--:|--:|\n";
+    for Beside { deed, noticed, .. } in all {
+        let numbers = [noticed.max, noticed.mean, noticed.lines].map(thousands).join(" | ");
+        let _ = writeln!(out, "| {deed} | {numbers} |");
+    }
+}
+
+fn stays_table(out: &mut String, stays: &[Stay]) {
+    *out += "| reason | instructions | where |\n|---|--:|---|\n";
+    for Stay { reason, longest, run } in stays.iter().take(REASONS) {
+        let _ = writeln!(out, "| {reason} | {} | {run} |", thousands(*longest));
+    }
+    if let Some(next) = stays.get(REASONS) {
+        let rest = stays.len() - REASONS;
+        let _ = writeln!(out, "| {rest} other reasons | {} or fewer | |", thousands(next.longest));
     }
 }
 
@@ -231,6 +267,15 @@ fn scaled_json(scaled: &Scaled) -> Value {
         "rows": rows.collect::<Vec<_>>(),
         "exits": scaled.counts.iter().map(exits_json).collect::<Vec<_>>(),
     })
+}
+
+fn beside_json(beside: &Beside) -> Value {
+    let n = beside.noticed;
+    json!({"deed": beside.deed, "latest_us": n.max, "mean_us": n.mean, "lines": n.lines})
+}
+
+fn stay_json(stay: &Stay) -> Value {
+    json!({"reason": stay.reason, "instructions": stay.longest, "run": stay.run})
 }
 
 fn exits_json(counts: &Counts) -> Value {

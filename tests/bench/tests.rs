@@ -5,6 +5,7 @@
 
 #[path = "../common/backends.rs"]
 mod backends;
+mod beside;
 mod boot;
 mod bundle;
 mod counts;
@@ -14,6 +15,7 @@ mod names;
 mod qemu;
 mod report;
 mod scale;
+mod stays;
 
 use crate::bundle::{mark_program, newc};
 use crate::counts::{Counters, Counts, Histogram, Summary};
@@ -51,11 +53,72 @@ fn exits_are_chosen_by_row_and_beginning() {
     assert_eq!(counts.costs(1, "HVC #0").n(), 3);
     assert_eq!(counts.costs(2, "HVC").sum(), 55);
     assert_eq!(counts.costs(3, "").n(), 0);
-    assert_eq!(counts.longest(), Some(("IRQ".into(), 90)));
+    let named = |name: &str| (name.to_owned(), &counts);
+    let stays = stays::longest([named("one"), named("two")].into_iter());
+    // Reasons without a stay are parts of others; of equal ones the first run counts.
+    let of = |stay: &stays::Stay| (stay.reason.clone(), stay.longest, stay.run.clone());
+    assert_eq!(stays.iter().map(of).collect::<Vec<_>>(), [("IRQ".into(), 90, "one".into())]);
+    assert!(stays[0].bound().held());
     let total = counts.vcpu().unwrap().total;
     assert_eq!((total.guest(), total.all()), (3, 6));
     assert_eq!(total.since(&Counters { el1: 1, exits: 4, ..Counters::default() }).el1, 1);
     assert!(counts.mark(0).is_err());
+}
+
+#[test]
+fn a_switch_with_floating_point_is_two_things_together() {
+    let of = |json| histogram(json).summary().unwrap();
+    let both = of("[[900,3],[910,1]]").and(&of("[[118,7]]"));
+    assert_eq!(both, Summary { n: 4, min: 1018, median: 1018, max: 1028 });
+}
+
+#[test]
+fn stays_are_told_by_kind() {
+    for (reason, kind) in [
+        ("IRQ", "IRQ"),
+        ("write 0x8420000", "GICR write"),
+        ("read 0x12345000, no syndrome", "read where no device is"),
+        ("write 0x3fffff0000", "write where no device is"),
+        ("instruction abort 0xb000000", "instruction abort"),
+        ("MRS S3_0_C0_C0_5", "MRS of another register"),
+        ("MSR S3_0_C12_C11_5", "MSR ICC_SGI1R_EL1"),
+        ("HVC #0 0x84000008", "HVC SYSTEM_OFF"),
+        ("SMC #0 0x3c3c3c3c", "SMC of another function"),
+    ] {
+        assert_eq!(stays::kind(reason), kind);
+    }
+}
+
+/// Starts machines, for about a minute; needs what `make bench` builds.
+#[test]
+#[ignore = "starts machines: cargo test --test bench -- --ignored"]
+fn no_stay_at_el2_is_longer_than_promised() {
+    let crowds = stays::CROWDS.iter().map(|crowd| (crowd.name(), crowd.run("cortex-a72").unwrap()));
+    let besides =
+        beside::DEEDS.map(|deed| (deed.to_owned(), beside::run("cortex-a72", deed).unwrap().counts));
+    let runs: Vec<_> = crowds.chain(besides).collect();
+    let stays = stays::longest(runs.iter().map(|(name, counts)| (name.clone(), counts)));
+    assert!(!stays.is_empty());
+    let long: Vec<_> = stays.iter().filter(|stay| !stay.bound().held()).collect();
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
+fn what_the_victim_says_is_understood() {
+    let end = "latency: 100 timers, late max 4321 us, mean 17 us, over the limit 0, missed 0\r\n";
+    let line = |n: u64| format!("latency: line {n:06} of 000100, late 5 us\r\n");
+    let all: String = (1..=100).map(line).collect();
+    let seen = beside::noticed(&(all.clone() + end)).unwrap();
+    assert_eq!(seen, beside::Noticed { max: 4321, mean: 17, lines: 100 });
+    let late =
+        format!("latency: li\r\n[mz     0.1] vm attacker: stopped\r\n[mz     0.1]   pc 0x0\r\nne 000008 of");
+    let split = all.replace("latency: line 000008 of", &late);
+    assert_eq!(beside::noticed(&(split + end)).map(|seen| seen.lines), Some(100));
+    // What is lost, or comes twice, ends the row of lines that are as they should be.
+    let torn = all.replace(&line(7), "latency: li");
+    assert_eq!(beside::noticed(&(torn + end)).map(|seen| seen.lines), Some(6));
+    assert_eq!(beside::noticed(&(line(1) + &line(1) + &line(2) + end)).map(|seen| seen.lines), Some(2));
+    assert_eq!(beside::noticed(&all), None);
 }
 
 #[test]
