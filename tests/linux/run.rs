@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a whole run may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(75);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(900);
 
 /// What busybox's shell asks a terminal at each prompt: where its cursor is. A pipe never answers.
 const CURSOR_QUERY: &str = "\u{1b}[6n";

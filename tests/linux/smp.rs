@@ -170,10 +170,10 @@ fn screens() -> Result<(), Failed> {
     run.wait_for("debian2:/# ")?;
     command(&mut run, "echo second$((1+1)); (sleep 2; echo late$((1+1))) &", "\nsecond2\r\n")?;
 
-    // The log, from its first line; keys go to nobody there.
+    // The log, from its first line to its newest; keys go to nobody there.
     run.type_keys("\u{7}0")?;
-    run.wait_for("screen 0: ")?;
     run.wait_for("] vm debian2: running")?;
+    run.wait_for("screen 0: ")?;
     run.type_keys("echo nobody$((1+1))\r")?;
     run.type_keys("\u{7}1")?;
     run.wait_for("screen 1: debian1")?;
