@@ -16,8 +16,12 @@ mod matrix;
 mod native;
 #[path = "linux/run.rs"]
 mod run;
+#[path = "linux/scale.rs"]
+mod scale;
 #[path = "linux/session.rs"]
 mod session;
+#[path = "linux/smp.rs"]
+mod smp;
 
 use std::ffi::OsString;
 use std::fs;
@@ -149,7 +153,9 @@ fn trials(long: bool) -> Vec<Trial> {
     trials.push(trial("gzip_kernel", || Guest { kernel: "debian-6.1/Image.gz", ..GUEST }.tour()));
     trials.push(trial("modules", || Guest { more: &["--modules"], ..GUEST }.tour()));
     trials.extend(firmware::trials());
+    trials.extend(smp::trials());
     if long {
+        trials.extend(scale::trials());
         for memory in ["128M", "1G", "3G"] {
             trials.push(trial(format!("memory::{memory}"), move || Guest { memory, ..GUEST }.tour()));
         }

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::run::tail;
 
 /// What a kernel or Mezzanine prints when something went wrong that need not stop the run.
-const COMPLAINTS: [&str; 13] = [
+const COMPLAINTS: [&str; 18] = [
     "WARNING:",
     "BUG:",
     "Oops",
@@ -19,6 +19,11 @@ const COMPLAINTS: [&str; 13] = [
     "detected stalls",
     "soft lockup",
     "panicked at",
+    "nobody cared",
+    "blocked for more than",
+    "failed to come online",
+    "may not have shut down cleanly",
+    "clocksource: timekeeping watchdog",
 ];
 
 /// What `tour`, the script in the guest's initrd, prints on a sound machine whose CPU has this part number.
@@ -83,6 +88,24 @@ pub(crate) fn tour(transcript: &str, part: &str, cpus: u32) -> Result<(), String
         return Err(format!("the kernel did not power off in order\n{}", tail(transcript)));
     }
     no_complaints(transcript)
+}
+
+/// Checks the runs of `tour` of several guests whose output is in one transcript, each in one piece: that each line
+/// is there as often as there are guests.
+///
+/// Mezzanine's lines are between a guest's, and where they come in the middle of one it goes on behind them: so line
+/// ends do not count.
+pub(crate) fn tours(transcript: &str, part: &str, cpus: u32, guests: usize) -> Result<(), String> {
+    let said: String =
+        transcript.lines().filter(|line| !line.starts_with("[mz ")).map(str::trim_end).collect();
+    let expected = TOUR.replace("{part}", part).replace("{cpus}", &cpus.to_string()).replace("{now}", "");
+    for line in expected.lines().chain(["script tour: end, status 0", "reboot: Power down"]) {
+        let found = said.matches(line).count();
+        if found < guests {
+            return Err(format!("{found} of {guests} guests say {line:?}\n{}", tail(transcript)));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that neither the kernel nor Mezzanine complained.

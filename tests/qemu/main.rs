@@ -12,6 +12,7 @@
 #[path = "../common/backends.rs"]
 mod backends;
 mod bundle;
+mod contain;
 mod cpus;
 mod damage;
 mod dom0less;
@@ -38,5 +39,6 @@ fn main() -> ExitCode {
     trials.extend(formats::trials());
     trials.extend(smp::trials());
     trials.extend(sched::trials());
+    trials.extend(contain::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -53,8 +53,10 @@ fn run(n: u64) {
     loop {
         let at = now();
         if at - last > gap {
+            // What lies behind the end is not of the time that is measured.
+            let until = if ms == 0 { at } else { at.min(end.max(last)) };
             count.gaps.store(count.gaps.load(Relaxed) + 1, Relaxed);
-            count.sum.store(count.sum.load(Relaxed) + (at - last), Relaxed);
+            count.sum.store(count.sum.load(Relaxed) + (until - last), Relaxed);
             count.longest.store(count.longest.load(Relaxed).max(at - last), Relaxed);
         }
         last = at;
