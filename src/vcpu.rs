@@ -6,6 +6,7 @@
 //! [`Machine::put`](crate::machine::Machine::put) wrote them back.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use crate::machine::{IntId, ppi};
 use crate::regs::{GuestRegs, pstate};
 use crate::sched::{Account, Runnable, Share};
 use core::num::NonZeroU64;
@@ -194,6 +195,8 @@ pub struct Lists {
     pub apr: [[u64; 4]; 2],
     /// No hardware stands behind these: the vGIC itself is the CPU interface. They are never `loaded`.
     pub emulated: bool,
+    /// Since it left its CPU, and nothing is listed: there is something that should be.
+    pub owed: bool,
     /// HCR_EL2.VI and VF: what the emulated interface signals. Nothing where hardware does.
     pub signalled: u64,
     /// PPIs whose physical interrupt is active for this vCPU's sake with no hardware entry that says so.
@@ -257,6 +260,8 @@ pub struct Vcpu {
     pub account: Account,
     /// The CPUs that it may run on, a bit each by [`CpuId`].
     pub affinity: u64,
+    /// A software timer may be set for it on the CPU where it is, or comes to.
+    pub timed: bool,
     /// The CPU that it was last resident on, if it was on any.
     pub last_cpu: Option<CpuId>,
     /// It has its CPU to itself: its WFI does not trap, and nothing but its own affairs interrupts it.
@@ -301,6 +306,7 @@ impl Vcpu {
             lists: Lists::default(),
             affinity: u64::MAX,
             last_cpu: None,
+            timed: true,
             dedicated: false,
             flush: None,
             resume_at: None,
@@ -328,12 +334,17 @@ impl Vcpu {
         self.regs.pstate = pstate::EL1H | pstate::DAIF;
     }
 
-    /// Whether `now`, in the machine's time, is past a timer of this vCPU, and when the next one is due.
+    /// When the next timer of this vCPU is due, in the machine's time. Those are left out whose interrupt is among
+    /// `pending` ones, a bit by INTID, already: their time has come, and nothing came of it so far.
     ///
     /// Only meaningful when the timers are not stale: after `put`, or for a blocked vCPU after `sync_timer`.
-    pub fn next_deadline(&self) -> Option<u64> {
-        let due = [self.virtual_timer.due(), self.physical_timer.due()];
-        due.into_iter().flatten().min().map(|guest| guest.wrapping_add(self.cntvoff))
+    pub fn next_deadline(&self, pending: u32) -> Option<u64> {
+        let is_new = |ppi: IntId| pending >> (ppi.0 & 31) & 1 == 0;
+        let virtual_due = self.virtual_timer.due().filter(|_| is_new(ppi::VIRTUAL_TIMER));
+        let physical_due = self.physical_timer.due().filter(|_| is_new(ppi::PHYSICAL_TIMER));
+        let guest = [virtual_due, physical_due].into_iter().flatten().min()?;
+        // A deadline that the machine's counter does not reach is never.
+        Some(guest.saturating_add(self.cntvoff))
     }
 }
 

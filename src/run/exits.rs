@@ -326,7 +326,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let kicks = vm.vgic.set_ppi(vcpu.id, ppi::PHYSICAL_TIMER, fires);
         self.kick(vm, Some(vcpu.id), kicks);
         let due = vcpu.physical_timer.due().filter(|_| !fires);
-        self.timers.set(Purpose::Vcpu(vm.id, vcpu.id), due.map(|at| Ticks(at.wrapping_add(vcpu.cntvoff))));
+        let due = due.map(|at| Ticks(at.wrapping_add(vcpu.cntvoff)));
+        self.watch_timer(vm, vcpu, due);
         self.rearm();
     }
 

@@ -402,10 +402,12 @@ impl Vgic {
         cpu.looks();
         let groups = self.groups.load(Ordering::Acquire);
         let mut private = cpu.private.lock();
-        if lists.used == 0 && lists.hcr == lr::HCR_EN && private.bank.odd == 0 {
-            lists.parked = private.bank.parked();
+        lists.owed = cpu.spi_banks.load(Ordering::Acquire) != 0;
+        // With no group on, nothing is due: what is done with leaves its list register, and nothing takes its place.
+        if private.spi_lists == 0 && turn_over(&mut private.bank, lists, 0) {
             // Of an end since the last entry: `put` has seen to it.
             lists.release = 0;
+            lists.owed |= private.bank.deliverable(groups) != 0;
             return moved;
         }
         let mut spis = self.spis.lock();
@@ -427,6 +429,8 @@ impl Vgic {
         load.report_linked();
         load.lists.release = 0;
         load.private.bank.settle_odd();
+        load.lists.owed =
+            load.private.bank.deliverable(groups) != 0 || cpu.spi_banks.load(Ordering::Acquire) != 0;
         moved | super::call(&self.cpus, load.kicks.without(me))
     }
 }
