@@ -149,6 +149,12 @@ impl Timer {
         (self.ctl & (timer_ctl::ENABLE | timer_ctl::IMASK) == timer_ctl::ENABLE).then_some(self.cval)
     }
 
+    /// [`due`](Self::due) in the machine's time. What lies beyond the end of that is never: a guest that wants no
+    /// interrupt may say so by the largest CVAL.
+    pub fn deadline(&self, cntvoff: u64) -> Option<u64> {
+        self.due().map(|guest| guest.saturating_add(cntvoff))
+    }
+
     /// Whether its interrupt line is high at `now`, the guest's time.
     pub fn fires(&self, now: u64) -> bool {
         self.due().is_some_and(|cval| now >= cval)
@@ -339,12 +345,11 @@ impl Vcpu {
     ///
     /// Only meaningful when the timers are not stale: after `put`, or for a blocked vCPU after `sync_timer`.
     pub fn next_deadline(&self, pending: u32) -> Option<u64> {
-        let is_new = |ppi: IntId| pending >> (ppi.0 & 31) & 1 == 0;
-        let virtual_due = self.virtual_timer.due().filter(|_| is_new(ppi::VIRTUAL_TIMER));
-        let physical_due = self.physical_timer.due().filter(|_| is_new(ppi::PHYSICAL_TIMER));
-        let guest = [virtual_due, physical_due].into_iter().flatten().min()?;
-        // A deadline that the machine's counter does not reach is never.
-        Some(guest.saturating_add(self.cntvoff))
+        let new = |timer: &Timer, ppi: IntId| {
+            timer.deadline(self.cntvoff).filter(|_| pending >> (ppi.0 & 31) & 1 == 0)
+        };
+        let physical = new(&self.physical_timer, ppi::PHYSICAL_TIMER);
+        new(&self.virtual_timer, ppi::VIRTUAL_TIMER).into_iter().chain(physical).min()
     }
 }
 
@@ -375,6 +380,16 @@ mod tests {
         t.ctl |= timer_ctl::IMASK;
         assert!(!t.fires(100));
         assert_eq!(t.due(), None);
+    }
+
+    #[test]
+    fn a_timer_at_the_end_of_time_is_never_due() {
+        let mut vcpu = Vcpu::new(VmId(0), VcpuId(0));
+        vcpu.cntvoff = 1000;
+        vcpu.physical_timer = Timer { ctl: timer_ctl::ENABLE, cval: u64::MAX };
+        assert_eq!(vcpu.next_deadline(0), Some(u64::MAX));
+        vcpu.virtual_timer = Timer { ctl: timer_ctl::ENABLE, cval: 5 };
+        assert_eq!(vcpu.next_deadline(0), Some(1005));
     }
 
     #[test]

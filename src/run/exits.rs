@@ -325,9 +325,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let fires = vcpu.physical_timer.fires(guest_now);
         let kicks = vm.vgic.set_ppi(vcpu.id, ppi::PHYSICAL_TIMER, fires);
         self.kick(vm, Some(vcpu.id), kicks);
-        let due = vcpu.physical_timer.due().filter(|_| !fires);
-        let due = due.map(|at| Ticks(at.wrapping_add(vcpu.cntvoff)));
-        self.watch_timer(vm, vcpu, due);
+        let due = vcpu.physical_timer.deadline(vcpu.cntvoff).filter(|_| !fires);
+        self.watch_timer(vm, vcpu, due.map(Ticks));
         self.rearm();
     }
 
