@@ -20,7 +20,7 @@ use crate::vdev::{Bus, Line, Region};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 /// What one CPU wants of another's vCPU: messages in its [`Slot`].
 pub mod event {
@@ -32,8 +32,6 @@ pub mod event {
     pub const FOLD: u32 = 1 << 2;
     /// Somebody else may have to run on its CPU.
     pub const LOOK: u32 = 1 << 3;
-    /// Others of its VM have something to look at, and are still to be called.
-    pub const CALL: u32 = 1 << 4;
 }
 
 /// Why a VM is no longer running.
@@ -135,8 +133,6 @@ pub struct Vm {
     /// MPIDR_EL1 of each vCPU.
     mpidrs: Box<[u64]>,
     slots: Box<[Slot<Box<Vcpu>>]>,
-    /// vCPUs that have something to look at and are to be called by whoever has the [`event::CALL`].
-    pub uncalled: AtomicU64,
     /// vCPUs that are not off.
     on: AtomicU16,
     /// It has put something out.
@@ -166,7 +162,6 @@ impl Vm {
             ids: parts.ids,
             mpidrs,
             slots,
-            uncalled: AtomicU64::new(0),
             on: AtomicU16::new(0),
             spoke: AtomicBool::new(false),
             stopped: Mutex::new(None),

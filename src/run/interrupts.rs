@@ -80,6 +80,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         // Its line stays high until it is set anew.
         self.armed = None;
         self.machine.arm_timer(None);
+        self.pay();
         // What is left has the timer fire again at once, when whoever runs here has had an instruction.
         for _ in 0..AT_ONCE {
             let Some(purpose) = self.timers.expired(now) else { break };
@@ -123,7 +124,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Sets the hypervisor's timer to whatever comes first; does nothing if that is what it is set to.
     pub(super) fn rearm(&mut self) {
-        let first = earlier(earlier(self.slice_end, self.timers.next()), self.release);
+        let owed = self.owed.map(|_| Ticks(0));
+        let first = earlier(earlier(earlier(self.slice_end, self.timers.next()), self.release), owed);
         if first != self.armed {
             self.armed = first;
             self.machine.arm_timer(first);

@@ -56,7 +56,7 @@ use crate::machine::{Machine, Ticks};
 use crate::sched::Timers;
 use crate::slot::Slot;
 use crate::vcpu::{CpuId, Vcpu, VmId};
-use crate::vdev::vgic::Raised;
+use crate::vdev::vgic::{Kicks, Raised};
 use crate::vm::{Reason, Vm, event};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -91,6 +91,8 @@ pub struct CpuLoop<'w, M> {
     slice_end: Option<Ticks>,
     /// Somebody else waits for this CPU, as it was when the slice began.
     wanted: bool,
+    /// vCPUs of a VM that are still to be woken, a few at a time.
+    owed: Option<(VmId, Kicks)>,
     /// When the first vCPU whose cap is used up may run again.
     release: Option<Ticks>,
     /// What the hypervisor's timer is set to.
@@ -122,6 +124,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             here: None,
             slice_end: None,
             wanted: false,
+            owed: None,
             release: None,
             armed: None,
             counts: None,
@@ -231,9 +234,6 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         if mail & event::FOLD != 0 {
             self.sync(vm, vcpu);
-        }
-        if mail & event::CALL != 0 {
-            self.wake_rest(vm);
         }
         if mail & event::STOP != 0 {
             return Some(Stint::Off);

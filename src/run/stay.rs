@@ -263,7 +263,6 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         let kicks = vm.vgic.unload(vcpu.id, &mut vcpu.lists);
         self.kick(vm, Some(vcpu.id), kicks);
-        self.wake_rest_now(vm);
     }
 
     /// Puts a waiting vCPU aside, with a software timer in place of its own.
@@ -311,7 +310,10 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Has the others of a VM that stops do the same: those that wait are off at once, the first that can run is called,
     /// and goes on with this. So nobody has to call all.
     fn pass_on(&mut self, vm: &Vm, from: VcpuId) {
-        for (_, slot) in vm.slots_after(from).filter(|(_, slot)| !slot.is_off()) {
+        for (n, (_, slot)) in vm.slots_after(from).filter(|(_, slot)| !slot.is_off()).enumerate() {
+            if n & 15 == 15 {
+                self.breathe();
+            }
             slot.post(event::STOP);
             match slot.call() {
                 Called::Woken { vcpu, .. } => {
@@ -323,6 +325,16 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 // In a queue: it looks once it gets a CPU.
                 Called::On(_) | Called::Nothing => return,
             }
+        }
+    }
+
+    /// In the middle of what takes long, with nobody resident: takes an interrupt, if one is pending.
+    fn breathe(&mut self) {
+        self.armed = Some(Ticks(0));
+        self.machine.arm_timer(self.armed);
+        self.machine.idle(None);
+        if let Some(id) = self.machine.irq_ack() {
+            self.interrupt(id, None);
         }
     }
 

@@ -12,7 +12,6 @@ use crate::vcpu::{CpuId, Vcpu, VcpuId};
 use crate::vdev::vgic::Kicks;
 use crate::vm::{Vm, event};
 use alloc::boxed::Box;
-use core::sync::atomic::Ordering;
 
 /// How many vCPUs are called in one stay at EL2 while a guest runs here.
 const AT_ONCE: u32 = 16;
@@ -37,36 +36,30 @@ impl<M: Machine> CpuLoop<'_, M> {
         kicks.for_each(|id| self.wake(vm, id));
     }
 
-    /// Wakes some, and has the vCPU that is here wake the others before its next entry, so that no stay at EL2 is long.
+    /// Wakes some, and owes it to the others: whoever is entered next is interrupted at once, so that no stay at EL2 is
+    /// long. They have something to look at already, and find it by themselves if they come to run before.
     #[cold]
     fn wake_many(&mut self, vm: &Vm, mut kicks: Kicks) {
+        // Of another VM, or of this one by somebody else's hand.
+        while self.owed.is_some() {
+            self.pay();
+        }
         for id in kicks.by_ref().take(AT_ONCE as usize) {
             self.wake(vm, id);
         }
-        match self.here {
-            Some((here, slot)) if here == vm.id && !kicks.is_empty() => {
-                vm.uncalled.fetch_or(kicks.bits(), Ordering::AcqRel);
-                slot.post(event::CALL);
-            }
-            // Nobody who could go on with it.
-            _ => kicks.for_each(|id| self.wake(vm, id)),
-        }
+        self.owed = Some((vm.id, kicks));
+        self.rearm();
     }
 
-    /// Goes on with what [`wake_many`](Self::wake_many) left.
+    /// Goes on with what is owed.
     #[cold]
-    pub(super) fn wake_rest(&mut self, vm: &Vm) {
-        let kicks = Kicks::from_bits(vm.uncalled.swap(0, Ordering::AcqRel));
-        self.wake_all(vm, kicks);
-    }
-
-    /// The vCPU that is here leaves: those that it was to call cannot wait for its return.
-    #[inline(always)]
-    pub(super) fn wake_rest_now(&mut self, vm: &Vm) {
-        if vm.uncalled.load(Ordering::Relaxed) != 0 {
-            let kicks = Kicks::from_bits(vm.uncalled.swap(0, Ordering::AcqRel));
-            kicks.for_each(|id| self.wake(vm, id));
+    pub(super) fn pay(&mut self) {
+        let Some((vm, mut kicks)) = self.owed.take() else { return };
+        let Some(vm) = self.world.vm(vm) else { return };
+        for id in kicks.by_ref().take(AT_ONCE as usize) {
+            self.wake(vm, id);
         }
+        self.owed = (!kicks.is_empty()).then_some((vm.id, kicks));
     }
 
     /// Has a vCPU look: takes it out of its slot if it waits there, kicks its CPU if it runs on another.
