@@ -30,6 +30,24 @@ impl fmt::Display for Nearest<'_> {
     }
 }
 
+/// Four registers, each after a space: `core::fmt` would take several times as long.
+struct Row([u64; 4]);
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [b' '; 4 * 17];
+        for (value, digits) in self.0.iter().zip(text.chunks_exact_mut(17)) {
+            let mut rest = *value;
+            for digit in digits.iter_mut().skip(1).rev() {
+                let nibble = (rest & 15) as u8;
+                *digit = nibble.wrapping_add(if nibble < 10 { b'0' } else { b'a' - 10 });
+                rest >>= 4;
+            }
+        }
+        f.write_str(core::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
 impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Stops a VM and says so.
     #[cold]
@@ -54,8 +72,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                     log::error!("  ESR_EL2 {esr:#x}");
                 }
                 for n in (0..31u8).step_by(4) {
-                    let row = [0, 1, 2, 3].map(|next| regs.x(n.wrapping_add(next)));
-                    log::error!("  x{n:<2} {:016x} {:016x} {:016x} {:016x}", row[0], row[1], row[2], row[3]);
+                    log::error!("  x{n:<2}{}", Row([0, 1, 2, 3].map(|next| regs.x(n.wrapping_add(next)))));
                 }
             }
             _ => log::info!("vm {}: {}", vm.name, reason.as_str()),
