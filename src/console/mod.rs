@@ -29,6 +29,7 @@ mod words;
 
 pub use self::book::{LOG_BYTES, Line, Log};
 pub use self::state::Screen;
+pub use self::words::stamp;
 use crate::sync::Mutex;
 use crate::vdev::MmioDevice;
 use crate::vdev::pl011::Pl011;
