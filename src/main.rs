@@ -288,25 +288,25 @@ mod image {
             log::info!("{text}");
         }
         // 10. Guests, on every CPU, until the last has stopped.
-        if let Some(free) = (0..running.len() as u16).find(|cpu| dedicated >> cpu & 1 == 0) {
-            cpu.route_console(CpuId(free));
-        }
+        // What is nobody's in particular is done by a CPU that is not one vCPU's alone, if there is one.
+        let chores = CpuId((0..running.len() as u16).find(|cpu| dedicated >> cpu & 1 == 0).unwrap_or(0));
+        cpu.route_console(chores);
         GUESTS_RUN.store(true, Ordering::Relaxed);
         let trace = options.trace_exits;
-        smp::release(&cpu, Box::leak(Box::new(move |cpu| drop(run_guests(cpu, world, trace)))));
-        let cpu = run_guests(cpu, world, trace);
+        smp::release(&cpu, Box::leak(Box::new(move |cpu| drop(run_guests(cpu, world, chores, trace)))));
+        let cpu = run_guests(cpu, world, chores, trace);
         GUESTS_RUN.store(false, Ordering::Relaxed);
         finish(cpu, world)
     }
 
     /// One CPU's loop, from its first guest to the last.
-    fn run_guests(cpu: arch::Cpu, world: &'static World, trace: bool) -> arch::Cpu {
-        let (id, first) = (cpu.id(), cpu.id() == CpuId(0));
+    fn run_guests(cpu: arch::Cpu, world: &'static World, chores: CpuId, trace: bool) -> arch::Cpu {
+        let id = cpu.id();
         let mut cpu_loop = CpuLoop::new(cpu, world, id);
         if trace {
             cpu_loop.count_exits();
         }
-        if first {
+        if id == chores {
             cpu_loop.watch_all();
         }
         cpu_loop.run();

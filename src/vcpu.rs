@@ -6,6 +6,7 @@
 //! [`Machine::put`](crate::machine::Machine::put) wrote them back.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use crate::machine::{IntId, ppi};
 use crate::regs::{GuestRegs, pstate};
 use crate::sched::{Account, Runnable, Share};
 use core::num::NonZeroU64;
@@ -148,6 +149,12 @@ impl Timer {
         (self.ctl & (timer_ctl::ENABLE | timer_ctl::IMASK) == timer_ctl::ENABLE).then_some(self.cval)
     }
 
+    /// [`due`](Self::due) in the machine's time. What lies beyond the end of that is never: a guest that wants no
+    /// interrupt may say so by the largest CVAL.
+    pub fn deadline(&self, cntvoff: u64) -> Option<u64> {
+        self.due().map(|guest| guest.saturating_add(cntvoff))
+    }
+
     /// Whether its interrupt line is high at `now`, the guest's time.
     pub fn fires(&self, now: u64) -> bool {
         self.due().is_some_and(|cval| now >= cval)
@@ -194,6 +201,8 @@ pub struct Lists {
     pub apr: [[u64; 4]; 2],
     /// No hardware stands behind these: the vGIC itself is the CPU interface. They are never `loaded`.
     pub emulated: bool,
+    /// Since it left its CPU, and nothing is listed: there is something that should be.
+    pub owed: bool,
     /// HCR_EL2.VI and VF: what the emulated interface signals. Nothing where hardware does.
     pub signalled: u64,
     /// PPIs whose physical interrupt is active for this vCPU's sake with no hardware entry that says so.
@@ -257,6 +266,8 @@ pub struct Vcpu {
     pub account: Account,
     /// The CPUs that it may run on, a bit each by [`CpuId`].
     pub affinity: u64,
+    /// A software timer may be set for it on the CPU where it is, or comes to.
+    pub timed: bool,
     /// The CPU that it was last resident on, if it was on any.
     pub last_cpu: Option<CpuId>,
     /// It has its CPU to itself: its WFI does not trap, and nothing but its own affairs interrupts it.
@@ -301,6 +312,7 @@ impl Vcpu {
             lists: Lists::default(),
             affinity: u64::MAX,
             last_cpu: None,
+            timed: true,
             dedicated: false,
             flush: None,
             resume_at: None,
@@ -328,12 +340,16 @@ impl Vcpu {
         self.regs.pstate = pstate::EL1H | pstate::DAIF;
     }
 
-    /// Whether `now`, in the machine's time, is past a timer of this vCPU, and when the next one is due.
+    /// When the next timer of this vCPU is due, in the machine's time. Those are left out whose interrupt is among
+    /// `pending` ones, a bit by INTID, already: their time has come, and nothing came of it so far.
     ///
     /// Only meaningful when the timers are not stale: after `put`, or for a blocked vCPU after `sync_timer`.
-    pub fn next_deadline(&self) -> Option<u64> {
-        let due = [self.virtual_timer.due(), self.physical_timer.due()];
-        due.into_iter().flatten().min().map(|guest| guest.wrapping_add(self.cntvoff))
+    pub fn next_deadline(&self, pending: u32) -> Option<u64> {
+        let new = |timer: &Timer, ppi: IntId| {
+            timer.deadline(self.cntvoff).filter(|_| pending >> (ppi.0 & 31) & 1 == 0)
+        };
+        let physical = new(&self.physical_timer, ppi::PHYSICAL_TIMER);
+        new(&self.virtual_timer, ppi::VIRTUAL_TIMER).into_iter().chain(physical).min()
     }
 }
 
@@ -364,6 +380,16 @@ mod tests {
         t.ctl |= timer_ctl::IMASK;
         assert!(!t.fires(100));
         assert_eq!(t.due(), None);
+    }
+
+    #[test]
+    fn a_timer_at_the_end_of_time_is_never_due() {
+        let mut vcpu = Vcpu::new(VmId(0), VcpuId(0));
+        vcpu.cntvoff = 1000;
+        vcpu.physical_timer = Timer { ctl: timer_ctl::ENABLE, cval: u64::MAX };
+        assert_eq!(vcpu.next_deadline(0), Some(u64::MAX));
+        vcpu.virtual_timer = Timer { ctl: timer_ctl::ENABLE, cval: 5 };
+        assert_eq!(vcpu.next_deadline(0), Some(1005));
     }
 
     #[test]

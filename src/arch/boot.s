@@ -129,6 +129,7 @@ __secondary:
     msr     tcr_el2, x4
     isb                                 // before the MMU is on, so no walk uses half of them (D8.2.1)
     tlbi    alle2                       // TLBs and instruction caches hold UNKNOWN entries after a reset (D8.16.1)
+    tlbi    alle1                       // so that a VM's first VMID needs no flush here either
     ic      iallu
     dsb     nsh
     isb

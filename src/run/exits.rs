@@ -325,8 +325,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let fires = vcpu.physical_timer.fires(guest_now);
         let kicks = vm.vgic.set_ppi(vcpu.id, ppi::PHYSICAL_TIMER, fires);
         self.kick(vm, Some(vcpu.id), kicks);
-        let due = vcpu.physical_timer.due().filter(|_| !fires);
-        self.timers.set(Purpose::Vcpu(vm.id, vcpu.id), due.map(|at| Ticks(at.wrapping_add(vcpu.cntvoff))));
+        let due = vcpu.physical_timer.deadline(vcpu.cntvoff).filter(|_| !fires);
+        self.watch_timer(vm, vcpu, due.map(Ticks));
         self.rearm();
     }
 

@@ -10,6 +10,9 @@ use crate::vcpu::{Vcpu, VcpuId, VmId};
 use crate::vdev::vgic::Raised;
 use crate::vm::{Vm, event};
 
+/// How many timers are served in one stay at EL2.
+const AT_ONCE: usize = 8;
+
 impl<'w, M: Machine> CpuLoop<'w, M> {
     /// The running vCPU was left for a physical interrupt; true if its slice is over.
     ///
@@ -77,16 +80,22 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         // Its line stays high until it is set anew.
         self.armed = None;
         self.machine.arm_timer(None);
-        while let Some(purpose) = self.timers.expired(now) {
+        // What is left has the timer fire again at once, when whoever runs here has had an instruction.
+        for _ in 0..AT_ONCE {
+            let Some(purpose) = self.timers.expired(now) else { break };
             match purpose {
                 Purpose::Vcpu(vm, id) => self.vcpu_timer(vm, id, now),
                 Purpose::Device(vm, n) => self.device_timer(vm, n),
-                Purpose::Watchdog(vm) => self.watchdog(vm, vcpu.as_deref()),
+                Purpose::Watchdog(vm) => {
+                    self.watchdog(vm, vcpu.as_deref());
+                    break;
+                }
                 Purpose::Console => self.world.console.refresh(self, self.world.vms(), Patience::Pause),
             }
         }
         let due = |at: Option<Ticks>| at.is_some_and(|at| now >= at);
         match vcpu {
+            Some(_) if due(self.slice_end) && self.desk.is_wanted() => true,
             Some(vcpu) if due(self.slice_end) || due(self.release) => self.is_over(vcpu),
             _ => {
                 self.rearm();
@@ -100,7 +109,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let Some(slot) = self.world.vm(vm).and_then(|vm| vm.slot(id)) else { return };
         let me = self.id;
         let is_due = |vcpu: &alloc::boxed::Box<Vcpu>, home| {
-            home == me && vcpu.next_deadline().is_some_and(|at| at <= now.0)
+            home == me && vcpu.next_deadline(0).is_some_and(|at| at <= now.0)
         };
         match slot.call_if(is_due) {
             // Its emulated timer is due.

@@ -89,6 +89,8 @@ pub struct CpuLoop<'w, M> {
     timers: Timers,
     /// When the running vCPU's slice ends, while somebody else waits, or its cap.
     slice_end: Option<Ticks>,
+    /// Somebody else waits for this CPU, as it was when the slice began.
+    wanted: bool,
     /// When the first vCPU whose cap is used up may run again.
     release: Option<Ticks>,
     /// What the hypervisor's timer is set to.
@@ -119,6 +121,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             desk,
             here: None,
             slice_end: None,
+            wanted: false,
             release: None,
             armed: None,
             counts: None,

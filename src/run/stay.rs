@@ -1,9 +1,11 @@
 //! A vCPU's stay on this CPU: how it begins, when it is over, and where the vCPU goes then.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use super::world::Queue;
 use super::{CpuLoop, Stint};
 use crate::machine::{Machine, Ticks};
 use crate::sched::{Arrival, Purpose};
+use crate::slot::Called;
 use crate::stage2::{Flush, vttbr};
 use crate::vcpu::{HCR_TWE, Vcpu, VcpuId};
 use crate::vm::{Reason, Vm, event};
@@ -42,14 +44,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// The best of this CPU's queue; without any, one that waits elsewhere and may run here.
     fn pick(&mut self) -> Option<Box<Vcpu>> {
         let now = self.machine.now();
-        {
-            let mut queue = self.desk.queue();
-            queue.release(now);
-            if let Some(vcpu) = queue.pop(now) {
-                self.release = queue.next_release();
-                return Some(vcpu);
-            }
-            self.release = queue.next_release();
+        let picked = self.pop(&mut self.desk.queue(), now);
+        if picked.is_some() {
+            return picked;
         }
         let stolen = self
             .world
@@ -58,7 +55,26 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             .find_map(|(_, desk)| desk.queue().steal(self.id))?;
         let mut queue = self.desk.queue();
         queue.push(stolen, Arrival::Moved, now);
-        queue.pop(now)
+        self.pop(&mut queue, now)
+    }
+
+    /// Takes the best out of this CPU's queue, and notes how long it may run.
+    #[inline(always)]
+    fn pop(&mut self, queue: &mut Queue<'_>, now: Ticks) -> Option<Box<Vcpu>> {
+        if self.release.is_some() || queue.next_release().is_some() {
+            queue.release(now);
+        }
+        let picked = queue.pop(now);
+        self.look_at(queue);
+        picked
+    }
+
+    /// Notes how long who runs may run, and what else there is to be done for this queue.
+    #[inline(always)]
+    fn look_at(&mut self, queue: &Queue<'_>) {
+        self.slice_end = queue.slice_end();
+        self.wanted = queue.waiting() != 0;
+        self.release = queue.next_release();
     }
 
     /// Has the vCPU on this CPU until it must give it up: runs it, and waits with it while nobody else wants to run.
@@ -76,7 +92,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             };
             match stint {
                 Stint::Yielded if self.stays(&mut vcpu) => continue,
-                Stint::Yielded => self.give_way(vm, vcpu),
+                Stint::Yielded => break self.give_way(vm, vcpu),
                 Stint::Blocked => {
                     self.desk.queue().leave(&mut vcpu.account, self.machine.now());
                     match self.wait(vm, &mut vcpu) {
@@ -90,6 +106,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                         }
                         Waited::Displaced(other) => {
                             self.park(vm, vcpu);
+                            // It may have come back into this queue at once.
+                            self.look_at(&self.desk.queue());
                             break Some(other);
                         }
                         Waited::Over => {}
@@ -100,14 +118,13 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             break None;
         };
         self.here = None;
-        self.slice_end = None;
         next
     }
 
     /// A vCPU gets on this CPU.
     fn arrive(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
         // Somebody else may be idle, and this CPU has more than it can do.
-        if self.desk.is_wanted() {
+        if self.wanted {
             self.share();
         }
         {
@@ -127,13 +144,18 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         vm.stolen.set_ticks(vcpu.id, vcpu.account.stolen());
         // Its list registers are empty, and its emulated timer is watched by nobody.
-        self.sync(vm, vcpu);
+        if vcpu.lists.owed || vm.vgic.attention(vcpu.id) {
+            vcpu.lists.owed = false;
+            self.sync(vm, vcpu);
+        }
+        if vcpu.timed {
+            self.timers.set(Purpose::Vcpu(vm.id, vcpu.id), None);
+            vcpu.timed = false;
+        }
         if vcpu.physical_timer.due().is_some() {
             self.physical_timer_changed(vm, vcpu);
-        } else {
-            self.timers.set(Purpose::Vcpu(vm.id, vcpu.id), None);
         }
-        self.new_slice(vcpu);
+        self.set_slice(vcpu);
     }
 
     /// Has an idle CPU look for something to run.
@@ -146,18 +168,17 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// The running vCPU gets a new slice, if it needs one.
     fn new_slice(&mut self, vcpu: &mut Vcpu) {
-        let now = self.machine.now();
-        let queue = self.desk.queue();
-        let (end, wanted) = (queue.slice_end(), queue.waiting() != 0);
-        drop(queue);
-        self.set_slice(vcpu, now, end, wanted);
+        self.look_at(&self.desk.queue());
+        self.set_slice(vcpu);
     }
 
-    fn set_slice(&mut self, vcpu: &mut Vcpu, now: Ticks, end: Option<Ticks>, wanted: bool) {
+    /// Has the slice that was noted hold for the running vCPU.
+    fn set_slice(&mut self, vcpu: &mut Vcpu) {
         // What spins in WFE while others wait gives way.
-        vcpu.hcr = if wanted { vcpu.hcr | HCR_TWE } else { vcpu.hcr & !HCR_TWE };
-        self.slice_end =
-            end.or_else(|| self.machine.forgets_levels().then(|| self.after_ms(now, FORGETFUL_MS)));
+        vcpu.hcr = if self.wanted { vcpu.hcr | HCR_TWE } else { vcpu.hcr & !HCR_TWE };
+        if self.slice_end.is_none() && self.machine.forgets_levels() {
+            self.slice_end = Some(self.after_ms(self.machine.now(), FORGETFUL_MS));
+        }
         self.rearm();
     }
 
@@ -169,51 +190,70 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Whether the running vCPU has to let another one run here now; if not, its slice is as long as it should be.
     pub(super) fn is_over(&mut self, vcpu: &mut Vcpu) -> bool {
         let now = self.machine.now();
-        let mut queue = self.desk.queue();
-        queue.release(now);
-        let over = queue.should_preempt(now);
-        let (end, wanted) = (queue.slice_end(), queue.waiting() != 0);
-        self.release = queue.next_release();
-        drop(queue);
+        let over = {
+            let mut queue = self.desk.queue();
+            queue.release(now);
+            self.look_at(&queue);
+            queue.should_preempt(now)
+        };
         if !over {
-            self.set_slice(vcpu, now, end, wanted);
+            self.set_slice(vcpu);
         }
         over
     }
 
     /// Whether a vCPU that gives way may go on at once, as nobody takes its place.
     fn stays(&mut self, vcpu: &mut Vcpu) -> bool {
-        if self.desk.is_wanted() {
-            return false;
-        }
-        !self.is_over(vcpu)
+        !self.desk.is_wanted() && !self.is_over(vcpu)
     }
 
-    /// The vCPU goes back into a queue.
-    fn give_way(&mut self, vm: &'w Vm, mut vcpu: Box<Vcpu>) {
+    /// The vCPU goes back into a queue: this CPU's, for the next to come out of it, or another's that has less to do.
+    fn give_way(&mut self, vm: &'w Vm, mut vcpu: Box<Vcpu>) -> Option<Box<Vcpu>> {
+        self.here = None;
         self.put(vm, &mut vcpu);
+        self.forget_timer(vm, &mut vcpu);
+        if let Some(slot) = vm.slot(vcpu.id) {
+            slot.queue();
+        }
         let now = self.machine.now();
-        let arrival = {
-            let mut queue = self.desk.queue();
-            let arrival = if queue.should_preempt(now) { Arrival::Expired } else { Arrival::Yielded };
-            queue.leave(&mut vcpu.account, now);
-            arrival
-        };
-        self.requeue(vm, vcpu, arrival);
+        let cpu = self.world.place(vcpu.affinity, self.id, 1);
+        let mut queue = self.desk.queue();
+        let arrival = if queue.should_preempt(now) { Arrival::Expired } else { Arrival::Yielded };
+        queue.leave(&mut vcpu.account, now);
+        if cpu == self.id {
+            queue.push(vcpu, arrival, now);
+            return self.pop(&mut queue, now);
+        }
+        drop(queue);
+        self.admit_to(cpu, vcpu, arrival);
+        None
     }
 
     /// Puts a vCPU that was put off this CPU into a queue.
-    fn requeue(&mut self, vm: &Vm, vcpu: Box<Vcpu>, arrival: Arrival) {
+    fn requeue(&mut self, vm: &Vm, mut vcpu: Box<Vcpu>, arrival: Arrival) {
         // Its timers are looked at once it runs again.
-        self.forget_timer(vm, vcpu.id);
+        self.forget_timer(vm, &mut vcpu);
         if let Some(slot) = vm.slot(vcpu.id) {
             slot.queue();
         }
         self.admit(vcpu, self.id, arrival);
     }
 
-    fn forget_timer(&mut self, vm: &Vm, id: VcpuId) {
-        self.timers.set(Purpose::Vcpu(vm.id, id), None);
+    /// Nobody watches its timers here any more.
+    #[inline(always)]
+    fn forget_timer(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+        if vcpu.timed {
+            self.timers.set(Purpose::Vcpu(vm.id, vcpu.id), None);
+            vcpu.timed = false;
+        }
+    }
+
+    /// Has its timers watched here, in place of its own.
+    pub(super) fn watch_timer(&mut self, vm: &Vm, vcpu: &mut Vcpu, deadline: Option<Ticks>) {
+        if vcpu.timed || deadline.is_some() {
+            self.timers.set(Purpose::Vcpu(vm.id, vcpu.id), deadline);
+            vcpu.timed = true;
+        }
     }
 
     /// Takes everything of the vCPU off this CPU. A system error that it leaves behind ends its VM.
@@ -228,10 +268,12 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Puts a waiting vCPU aside, with a software timer in place of its own.
     fn park(&mut self, vm: &'w Vm, mut vcpu: Box<Vcpu>) {
+        self.here = None;
         self.put(vm, &mut vcpu);
         let id = vcpu.id;
         let Some(slot) = vm.slot(id) else { return };
-        self.timers.set(Purpose::Vcpu(vm.id, id), vcpu.next_deadline().map(Ticks));
+        let deadline = vcpu.next_deadline(vm.vgic.pending_private(id)).map(Ticks);
+        self.watch_timer(vm, &mut vcpu, deadline);
         self.rearm();
         // What is listed no more is looked at by the same rules.
         let signals = vm.vgic.signals(id, &vcpu.lists);
@@ -243,33 +285,51 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// A vCPU is off: by its own wish, or as its VM stops. Then it has the next one do the same.
     fn switch_off(&mut self, vm: &'w Arc<Vm>, mut vcpu: Box<Vcpu>) {
+        self.here = None;
         self.put(vm, &mut vcpu);
         self.desk.queue().leave(&mut vcpu.account, self.machine.now());
+        self.forget_timer(vm, &mut vcpu);
         let id = vcpu.id;
-        self.forget_timer(vm, id);
-        self.kick(vm, None, vm.vgic.switched_off(id));
-        let last = vm.power_off(vcpu);
-        if last && vm.stop(Reason::AllOff) {
-            self.stopped(vm, None, &Reason::AllOff);
-        }
-        if last {
-            self.ended();
-        } else if vm.is_stopping() {
+        if !self.is_off(vm, vcpu) && vm.is_stopping() {
             self.pass_on(vm, id);
         }
     }
 
-    /// Calls the next vCPU of a VM that stops: one at a time, so that nobody has to call all.
+    /// A vCPU that nothing of is on a CPU is off from here on; true if it was the last.
+    fn is_off(&mut self, vm: &Vm, vcpu: Box<Vcpu>) -> bool {
+        self.kick(vm, None, vm.vgic.switched_off(vcpu.id));
+        let last = vm.power_off(vcpu);
+        if last {
+            if vm.stop(Reason::AllOff) {
+                self.stopped(vm, None, &Reason::AllOff);
+            }
+            self.ended();
+        }
+        last
+    }
+
+    /// Has the others of a VM that stops do the same: those that wait are off at once, the first that can run is called,
+    /// and goes on with this. So nobody has to call all.
     fn pass_on(&mut self, vm: &Vm, from: VcpuId) {
-        let next = vm.slots_after(from).find(|(_, slot)| !slot.is_off());
-        if let Some((id, slot)) = next {
+        for (_, slot) in vm.slots_after(from).filter(|(_, slot)| !slot.is_off()) {
             slot.post(event::STOP);
-            self.wake(vm, id);
+            match slot.call() {
+                Called::Woken { vcpu, .. } => {
+                    if self.is_off(vm, vcpu) {
+                        return;
+                    }
+                }
+                Called::On(cpu) if cpu != self.id => return self.machine.kick(cpu),
+                // In a queue: it looks once it gets a CPU.
+                Called::On(_) | Called::Nothing => return,
+            }
         }
     }
 
     /// Waits for something to run with the blocked `vcpu` still resident.
     fn wait(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu) -> Waited {
+        // Whether it blocks has just been found out.
+        let mut stirred = false;
         loop {
             let mail = vm.slot(vcpu.id).map_or(0, |slot| slot.take());
             if mail & event::STOP != 0 {
@@ -286,8 +346,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             if attention {
                 self.sync(vm, vcpu);
             }
-            // What came for it may have been taken in by a message as well.
-            if (attention || mail != 0) && vm.vgic.signals(vcpu.id, &vcpu.lists) {
+            // What came for it may have been taken in by a message or an interrupt as well.
+            if (attention || mail != 0 || stirred) && vm.vgic.signals(vcpu.id, &vcpu.lists) {
                 return Waited::Woken;
             }
             if let Some(other) = self.find_work() {
@@ -297,6 +357,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 return Waited::Over;
             }
             self.idle(Some(vcpu));
+            stirred = true;
         }
     }
 

@@ -87,20 +87,25 @@ impl<M: Machine> CpuLoop<'_, M> {
 
     /// Puts a runnable vCPU into the queue of the CPU where it is to run, and has that look.
     pub(super) fn admit(&mut self, vcpu: Box<Vcpu>, home: CpuId, arrival: Arrival) {
+        let cpu = self.world.place(vcpu.affinity, home, 0);
+        self.admit_to(cpu, vcpu, arrival);
+    }
+
+    /// The same for a CPU that has been chosen.
+    pub(super) fn admit_to(&mut self, cpu: CpuId, vcpu: Box<Vcpu>, arrival: Arrival) {
         let allowed = vcpu.affinity;
-        let cpu = self.world.place(allowed, home);
         let Some(desk) = self.world.desk(cpu) else { return };
         let look = desk.queue().push(vcpu, arrival, self.machine.now());
-        if !look {
-            // It waits its turn. Who became idle since it was placed may have looked before it was there.
-            if let Some(idler) = self.world.idler(allowed, cpu) {
-                self.machine.kick(idler);
-            }
-        } else if cpu != self.id {
+        if look && cpu != self.id {
             desk.ask();
-            self.machine.kick(cpu);
-        } else if let Some((_, slot)) = self.here {
+            return self.machine.kick(cpu);
+        }
+        if look && let Some((_, slot)) = self.here {
             slot.post(event::LOOK);
+        }
+        // It waits its turn. Who became idle since it was placed may have looked before it was there.
+        if let Some(idler) = self.world.idler(allowed, cpu) {
+            self.machine.kick(idler);
         }
     }
 }

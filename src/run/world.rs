@@ -20,6 +20,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 /// The most CPUs: one bit each in a set.
 pub const MAX_CPUS: usize = 64;
 
+/// Among how many CPUs the one with the least to do is looked for.
+const LOOKED_AT: usize = 8;
+
 /// The bit of a CPU in a set of them.
 #[inline(always)]
 pub(super) fn bit(cpu: CpuId) -> u64 {
@@ -47,7 +50,8 @@ impl Drop for Queue<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         let waiting = self.queue.waiting();
-        self.desk.waiting.store(waiting, Ordering::Release);
+        // In order with the set of idle CPUs: `set_idle` says why.
+        self.desk.waiting.store(waiting, Ordering::SeqCst);
         let load = waiting.wrapping_add(usize::from(self.queue.is_running()));
         self.desk.load.store(load, Ordering::Relaxed);
     }
@@ -77,7 +81,7 @@ impl Desk {
     /// Whether anybody waits for this CPU.
     #[inline(always)]
     pub(super) fn is_wanted(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) != 0
+        self.waiting.load(Ordering::SeqCst) != 0
     }
 
     /// Has this CPU look at its queue once it is kicked.
@@ -157,9 +161,9 @@ impl World {
         self.running.load(Ordering::Acquire) != 0
     }
 
-    /// Whether loops of other CPUs have not ended yet.
+    /// Whether loops have not ended yet: those of other CPUs, once this one's has.
     pub fn others_run(&self) -> bool {
-        self.loops.load(Ordering::Acquire) > 1
+        self.loops.load(Ordering::Acquire) != 0
     }
 
     /// A loop ends, with what it counted.
@@ -193,7 +197,7 @@ impl World {
     pub fn start(&self, vm: &Vm, entry: u64, x0: u64, now: Ticks) {
         let Some(vcpu) = vm.power_on(crate::vcpu::VcpuId(0), entry, x0) else { return };
         let spread = usize::from(vm.id.0).checked_rem(self.desks.len()).unwrap_or(0);
-        if let Some(desk) = self.desk(self.place(vcpu.affinity, CpuId(spread as u16))) {
+        if let Some(desk) = self.desk(self.place(vcpu.affinity, CpuId(spread as u16), 0)) {
             desk.queue().push(vcpu, Arrival::Started, now);
         }
     }
@@ -245,20 +249,21 @@ impl World {
     }
 
     /// Where a vCPU that may run on `allowed` and was last on `home` is to run: there if it is idle, else where
-    /// anybody is, else there unless it is much busier than another one.
+    /// anybody is, else there unless it is much busier than another one. `own`: 1 if it runs there now.
     #[inline]
-    pub(super) fn place(&self, allowed: u64, home: CpuId) -> CpuId {
-        self.idler(allowed, home).unwrap_or_else(|| self.least_loaded(allowed, home))
+    pub(super) fn place(&self, allowed: u64, home: CpuId, own: usize) -> CpuId {
+        self.idler(allowed, home).unwrap_or_else(|| self.least_loaded(allowed, home, own))
     }
 
-    fn least_loaded(&self, allowed: u64, home: CpuId) -> CpuId {
+    fn least_loaded(&self, allowed: u64, home: CpuId, own: usize) -> CpuId {
         let load = |cpu: CpuId| self.desk(cpu).map_or(usize::MAX, |desk| desk.load.load(Ordering::Relaxed));
-        let at_home = if allowed & bit(home) != 0 { load(home) } else { usize::MAX };
+        let at_home = if allowed & bit(home) != 0 { load(home).wrapping_sub(own) } else { usize::MAX };
         if at_home <= 1 {
             return home;
         }
-        let cpus = (0..self.desks.len()).map(|n| CpuId(n as u16)).filter(|cpu| allowed & bit(*cpu) != 0);
-        let least = cpus.map(|cpu| (load(cpu), cpu)).min_by_key(|(load, _)| *load);
+        let cpus = self.others(home).map(|(cpu, _)| cpu).filter(|cpu| allowed & bit(*cpu) != 0);
+        // A few, as this is part of every wake-up on a machine without an idle CPU; others look for work themselves.
+        let least = cpus.take(LOOKED_AT).map(|cpu| (load(cpu), cpu)).min_by_key(|(load, _)| *load);
         match least {
             Some((load, cpu)) if load.saturating_add(1) < at_home => cpu,
             _ => home,

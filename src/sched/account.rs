@@ -97,6 +97,11 @@ impl Account {
         self.filled = self.filled.max(now.0);
     }
 
+    /// Whether its cap has never been started.
+    pub(super) fn is_new(&self) -> bool {
+        self.filled == 0
+    }
+
     /// Starts its cap with so much.
     pub(super) fn start_cap(&mut self, now: Ticks, tokens: i64) {
         self.tokens = tokens;

@@ -359,7 +359,8 @@ impl<T: Runnable> RunQueue<T> {
         let rest = 100i64.wrapping_sub(cap);
         // With so much it runs for its part of a period, as it goes on earning meanwhile.
         let enough = period.saturating_mul(cap.wrapping_mul(rest)) / 100;
-        if arrival == Arrival::Started {
+        // Once in all its lives: or a guest would get around its cap by CPU_OFF and CPU_ON.
+        if arrival == Arrival::Started && account.is_new() {
             account.start_cap(now, enough);
         } else {
             account.fill(now, savings(self.period, account.cap));

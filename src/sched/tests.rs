@@ -118,6 +118,29 @@ fn a_cap_of_a_quarter_is_a_quarter() {
 }
 
 #[test]
+fn who_goes_off_and_on_again_has_no_more_than_its_cap() {
+    let mut queue = RunQueue::new(CpuId(0), 1, HZ);
+    let (mut parked, mut ran, mut now) = (Some(Fake::new(0, 256, Some(25))), 0, MS);
+    while now < 10 * HZ {
+        if let Some(vcpu) = parked.take() {
+            queue.push(vcpu, Arrival::Started, Ticks(now));
+        }
+        queue.release(Ticks(now));
+        match queue.pop(Ticks(now)) {
+            Some(mut vcpu) => {
+                // Off just before its cap ends.
+                now += 5 * MS;
+                queue.leave(&mut vcpu.account, Ticks(now));
+                ran += 5 * MS;
+                parked = Some(vcpu);
+            }
+            None => now += MS,
+        }
+    }
+    assert!(ran <= 10 * HZ / 4 + 100 * MS, "{ran} of {now}");
+}
+
+#[test]
 fn throttled_time_is_stolen_time_and_not_a_wait_of_others() {
     let mut cpu = Simulation::started(&[(256, Some(10)), (256, None)], 0);
     cpu.run(10 * HZ);

@@ -61,7 +61,7 @@ struct Options {
     /// Put the tables into docs/performance.md
     #[arg(long)]
     write_docs: bool,
-    /// Tell where the instructions of one exit go, by a row's number in tests/bench/micro.rs, and nothing else
+    /// Tell where the instructions of one exit go, by a row's number in tests/bench/micro.rs or scale.rs, and nothing else
     #[arg(long, value_name = "ROW")]
     profile: Option<u32>,
     /// The interrupt controller for --profile, by its name in tests/common/backends.rs

@@ -132,7 +132,7 @@ pub(crate) static ROWS: [Row; 23] = [
     ),
     gic(report(13, "WFI that blocks, until EL2's own WFI", Take::Exit("WFI, until EL2 waits"))),
     gic(report(13, "its wake by the timer, until the guest runs", Take::Exit("WFI, after EL2 woke"))),
-    gic(report(13, "all of it, until the guest's handler", Take::Everything)),
+    gic(row(13, "all of it, until the guest's handler", Take::Everything, 1200, NOBODY)),
     report(14, "PL031 RTCDR read", Take::Exit("read 0x9010000")),
     Row {
         samples: 1,
@@ -206,7 +206,8 @@ pub(crate) fn known(number: u32) -> Result<(), String> {
     if ROWS.iter().any(|row| row.number == number) {
         return Ok(());
     }
-    let all: Vec<String> = ROWS.iter().map(|row| format!("{:4}  {}", row.number, row.name)).collect();
+    let mut all: Vec<String> = ROWS.iter().map(|row| format!("{:4}  {}", row.number, row.name)).collect();
+    all.extend(crate::scale::ROWS.iter().map(|row| format!("{:4}  {}", row.number, row.name)));
     Err(format!("there is no row {number}; there are\n{}", all.join("\n")))
 }
 

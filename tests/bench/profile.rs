@@ -8,8 +8,8 @@ use addr2line::Loader;
 use crate::backends::Backend;
 use crate::counts::Counts;
 use crate::figure::thousands;
-use crate::micro;
 use crate::qemu::target;
+use crate::{micro, scale};
 
 /// An instruction in words: its line, the function that the line is in, and the one that was compiled.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,8 +24,12 @@ struct Place {
 /// # Errors
 /// The run fails, the row has no exit, or the image's symbols are not there.
 pub(crate) fn run(cpu: &str, backend: &Backend, row: u32) -> Result<String, String> {
-    micro::known(row)?;
-    let (counts, transcript) = micro::run_traced(cpu, backend, row)?;
+    let (counts, transcript) = if let Some(traced) = scale::traced(cpu, row) {
+        traced?
+    } else {
+        micro::known(row)?;
+        micro::run_traced(cpu, backend, row)?
+    };
     let base = image_start(&transcript).ok_or("Mezzanine did not say where its image is")?;
     let elf = target().join("mezzanine.elf");
     let loader = Loader::new(&elf).map_err(|e| format!("{}: {e} ('make image' makes it)", elf.display()))?;

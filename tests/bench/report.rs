@@ -45,7 +45,15 @@ impl Results {
             bounds.extend(pair.bounds());
         }
         bounds.extend(self.beside.iter().flat_map(Beside::bounds));
-        bounds.extend(self.stays().iter().map(Stay::bound).take(1));
+        // The longest, and all that are too long.
+        let stays: Vec<Bound> = self.stays().iter().map(Stay::bound).collect();
+        bounds.extend(
+            stays
+                .iter()
+                .enumerate()
+                .filter(|(n, stay)| *n == 0 || !stay.held())
+                .map(|(_, stay)| stay.clone()),
+        );
         bounds.extend(self.image.map(|size| Bound::new("image, KiB", size as f64 / 1024.0, 352.0)));
         if let Some((own, each)) = self.boots.iter().find_map(|pair| pair.memory) {
             bounds.push(Bound::new("memory at EL2 for itself, KiB", own as f64 / 1024.0, 4096.0));

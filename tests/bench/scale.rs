@@ -32,7 +32,7 @@ enum Guest {
 /// One row: what the guests do (tests/guests/src/bin/bench-pair.rs and bench-share.rs have the same numbers).
 pub(crate) struct Row {
     guest: Guest,
-    number: u32,
+    pub(crate) number: u32,
     pub(crate) name: &'static str,
     take: Take,
     /// The least number of samples that makes it count.
@@ -145,7 +145,14 @@ fn configuration(guest: Guest, setting: &Setting) -> String {
     toml
 }
 
-fn measure(cpu: &str, guest: Guest, setting: &Setting) -> Result<Counts, String> {
+/// As one of the runs of [`run`] in the usual setting, with the last exit of a row traced: counts and transcript;
+/// `None` if the row is none of these.
+pub(crate) fn traced(cpu: &str, number: u32) -> Option<Result<(Counts, String), String>> {
+    let row = ROWS.iter().find(|row| row.number == number)?;
+    Some(measure(cpu, row.guest, SETTINGS.first()?, number))
+}
+
+fn measure(cpu: &str, guest: Guest, setting: &Setting, traced_row: u32) -> Result<(Counts, String), String> {
     let name = format!("{}-{}-{}", guest.name(), setting.vms, setting.vcpus);
     let bundle = bundle::pack_toml(&name, &configuration(guest, setting))?;
     let run = Run {
@@ -158,6 +165,7 @@ fn measure(cpu: &str, guest: Guest, setting: &Setting) -> Result<Counts, String>
         // Slices are milliseconds: of sixteen times fewer instructions.
         shift: if guest == Guest::Share { 4 } else { 0 },
         args: vec!["-kernel".into(), text(&target().join("mezzanine.img")), "-initrd".into(), text(&bundle)],
+        traced_row,
         patience: Duration::from_secs(120),
         ..Run::default()
     };
@@ -171,7 +179,7 @@ fn measure(cpu: &str, guest: Guest, setting: &Setting) -> Result<Counts, String>
     if counts.overflow {
         return Err(format!("{name}: the plugin's table of reasons was too small"));
     }
-    Ok(counts)
+    Ok((counts, transcript))
 }
 
 fn exactly(counts: &Counts, row: u32, reason: &str) -> Histogram {
@@ -197,7 +205,8 @@ fn take(counts: &Counts, row: &Row) -> Option<Summary> {
 /// # Errors
 /// A run fails, or a row has too few samples.
 pub(crate) fn run(cpu: &str, setting: &'static Setting) -> Result<Scaled, String> {
-    let counts = [measure(cpu, Guest::Pair, setting)?, measure(cpu, Guest::Share, setting)?];
+    let of = |guest| Ok::<_, String>(measure(cpu, guest, setting, 0)?.0);
+    let counts = [of(Guest::Pair)?, of(Guest::Share)?];
     let figure = |row: &'static Row| {
         let summary = take(&counts[row.guest as usize], row).filter(|s| s.n >= row.samples);
         let why = || format!("{}: {}: fewer than {} samples", setting.label, row.name, row.samples);

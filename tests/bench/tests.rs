@@ -110,9 +110,8 @@ fn what_the_victim_says_is_understood() {
     let all: String = (1..=100).map(line).collect();
     let seen = beside::noticed(&(all.clone() + end)).unwrap();
     assert_eq!(seen, beside::Noticed { max: 4321, mean: 17, lines: 100 });
-    let late =
-        format!("latency: li\r\n[mz     0.1] vm attacker: stopped\r\n[mz     0.1]   pc 0x0\r\nne 000008 of");
-    let split = all.replace("latency: line 000008 of", &late);
+    let late = "latency: li\r\n[mz     0.1] vm attacker: stopped\r\n[mz     0.1]   pc 0x0\r\nne 000008 of";
+    let split = all.replace("latency: line 000008 of", late);
     assert_eq!(beside::noticed(&(split + end)).map(|seen| seen.lines), Some(100));
     // What is lost, or comes twice, ends the row of lines that are as they should be.
     let torn = all.replace(&line(7), "latency: li");

@@ -89,6 +89,30 @@ fn turn_over(bank: &mut Bank, lists: &mut Lists, groups: u32) -> bool {
     true
 }
 
+/// Takes back the one list register that is used, the first, of a vCPU that left its CPU: the next most frequent, as
+/// when its timer's interrupt waits to be taken. False if it is not like that, with nothing changed.
+#[inline(always)]
+fn take_back_one(private: &mut Private, lists: &mut Lists) -> bool {
+    let Private { bank, spi_lists, .. } = private;
+    let entry = read(lists, 0);
+    let intid = lr::intid(entry);
+    let one = lists.used == 1 && *spi_lists == 0 && lists.hcr == lr::HCR_EN;
+    if !one || intid >= 32 || bank.odd != 0 || bank.listed & !bank.sourced != bit(intid) {
+        return false;
+    }
+    bank.take_back(intid, entry);
+    bank.unlist(intid);
+    lists.used = 0;
+    if let Some(first) = lists.lr.first_mut() {
+        *first = 0;
+    }
+    // Taking back may end what a physical interrupt stands behind; `put` has seen to that.
+    bank.release = 0;
+    bank.settle_odd();
+    lists.parked = bank.parked();
+    true
+}
+
 /// What has been turned over is an SGI of a GICv2 guest, which needs its source. Moments of SGIs are also
 /// when it is seen whether the CPU interface was turned on or off: then the general way is to be gone.
 #[inline(never)]
@@ -402,14 +426,20 @@ impl Vgic {
         cpu.looks();
         let groups = self.groups.load(Ordering::Acquire);
         let mut private = cpu.private.lock();
-        if lists.used == 0 && lists.hcr == lr::HCR_EN && private.bank.odd == 0 {
-            lists.parked = private.bank.parked();
+        lists.owed = cpu.spi_banks.load(Ordering::Acquire) != 0;
+        // With no group on, nothing is due: what is done with leaves its list register, and nothing takes its place.
+        if private.spi_lists == 0 && turn_over(&mut private.bank, lists, 0) {
             // Of an end since the last entry: `put` has seen to it.
             lists.release = 0;
+            lists.owed |= private.bank.deliverable(groups) != 0;
+            return moved;
+        }
+        if take_back_one(&mut private, lists) {
+            lists.release = 0;
+            lists.owed |= private.bank.deliverable(groups) != 0;
             return moved;
         }
         let mut spis = self.spis.lock();
-        let before = lists.lr;
         let mut load = Load {
             vgic: self,
             me: me.0 as u8,
@@ -421,12 +451,14 @@ impl Vgic {
             kicks: Kicks::NONE,
         };
         load.take_eoi_count();
+        // Nothing becomes dirty: all list registers are written when it gets on a CPU.
         load.empty();
-        load.mark_dirty(&before);
         load.set_hcr(lr::HCR_EN);
         load.report_linked();
         load.lists.release = 0;
         load.private.bank.settle_odd();
+        load.lists.owed =
+            load.private.bank.deliverable(groups) != 0 || cpu.spi_banks.load(Ordering::Acquire) != 0;
         moved | super::call(&self.cpus, load.kicks.without(me))
     }
 }

@@ -442,6 +442,11 @@ impl Vgic {
         spis.refresh(&self.cpus, bank, bit(lane))
     }
 
+    /// The private interrupts of `vcpu` that are pending, a bit each, where nothing of it is listed.
+    pub fn pending_private(&self, vcpu: VcpuId) -> u32 {
+        self.cpu(vcpu).map_or(0, |cpu| cpu.private.lock().bank.pending())
+    }
+
     /// Whether `me` has to `sync` before it enters, or to look again before it blocks.
     #[inline(always)]
     pub fn attention(&self, me: VcpuId) -> bool {
