@@ -155,12 +155,15 @@ mod image {
         }
 
         fn log(&self, record: &log::Record<'_>) {
-            let line = alloc::format!("{} {}\r\n", setup::Stamp, record.args());
+            // No heap: it would cost more than the line does.
+            let mut line = console::Line::new();
+            let _ = fmt::Write::write_fmt(&mut line, format_args!("{} {}", setup::Stamp, record.args()));
+            let line = line.ended();
             if GUESTS_RUN.load(Ordering::Relaxed) {
-                console::log_line(line.as_bytes());
+                console::log_line(line);
             } else {
-                setup::print(&line);
-                console::log_past(line.as_bytes());
+                setup::print(line);
+                console::log_past(line);
             }
         }
 

@@ -6,6 +6,7 @@ use super::sys::read;
 use super::{cpu::Cpu, el2, fault, mmu, timer, uart};
 use crate::addr::{Address, HostPhysAddr, HostRange, PAGE_SIZE};
 use crate::board::Board;
+use crate::console;
 use crate::create::VgicHost;
 use crate::fdt::{self, Gic, Platform};
 use crate::problem;
@@ -25,8 +26,7 @@ pub struct Stamp;
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (ticks, hz) = (timer::now().0, timer::frequency());
-        let micros = ticks % hz * 1_000_000 / hz;
-        write!(f, "[mz {:>5}.{micros:06}]", ticks / hz)
+        console::stamp(f, ticks / hz, ticks % hz * 1_000_000 / hz)
     }
 }
 

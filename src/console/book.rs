@@ -3,6 +3,42 @@
 
 use super::state::{self, State};
 use crate::sync::Mutex;
+use core::fmt;
+
+/// Bytes of an own line, with its end: the longest that there is, all screens with the longest names, fits.
+const LINE_BYTES: usize = 768;
+
+/// An own line as it is put together, without the heap; what does not fit is cut.
+#[derive(Default)]
+pub struct Line(heapless::String<LINE_BYTES>);
+
+impl Line {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The line with its end, which has its room.
+    pub fn ended(&mut self) -> &str {
+        let _ = self.0.push_str(LINE_END);
+        &self.0
+    }
+}
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = LINE_BYTES.saturating_sub(LINE_END.len()).saturating_sub(self.0.len());
+        let text = if text.len() <= room {
+            text
+        } else {
+            text.get(..text.floor_char_boundary(room)).unwrap_or_default()
+        };
+        let _ = self.0.push_str(text);
+        Ok(())
+    }
+}
+
+const LINE_END: &str = "\r\n";
 
 /// Bytes of own lines that are kept, waiting ones and history together; a power of two.
 pub const LOG_BYTES: usize = 16 << 10;
@@ -122,12 +158,15 @@ impl Book {
     }
 
     fn append(&mut self, text: &[u8]) {
-        for byte in text {
-            if let Some(place) = self.bytes.get_mut(self.written as usize & (LOG_BYTES - 1)) {
-                *place = *byte;
+        // In one piece, or in two around the end.
+        let place = self.written as usize & (LOG_BYTES - 1);
+        let (first, rest) = text.split_at(text.len().min(LOG_BYTES.saturating_sub(place)));
+        for (place, piece) in [(place, first), (0, rest)] {
+            if let Some(bytes) = self.bytes.get_mut(place..place.saturating_add(piece.len())) {
+                bytes.copy_from_slice(piece);
             }
-            self.written = self.written.wrapping_add(1);
         }
+        self.written = self.written.wrapping_add(text.len() as u32);
         self.kept = self.kept.saturating_add(text.len() as u32).min(LOG_BYTES as u32);
     }
 
@@ -224,6 +263,19 @@ mod tests {
         let missing = 2000 - LOG_BYTES / 11;
         assert!(text.starts_with(&std::format!("[mz] {missing:6} lines are missing here")), "{text}");
         assert!(text.ends_with("\r\nmore\r\n"));
+    }
+
+    #[test]
+    fn a_line_is_cut_and_still_ends() {
+        use core::fmt::Write;
+        let mut line = Line::new();
+        write!(line, "[mz 1.0] {}", "\u{e4}".repeat(500)).unwrap();
+        write!(line, "more").unwrap();
+        // 757 bytes are left for characters of two; one byte for what follows.
+        assert_eq!(line.ended(), std::format!("[mz 1.0] {}m\r\n", "\u{e4}".repeat(378)));
+        let mut line = Line::new();
+        write!(line, "as it is").unwrap();
+        assert_eq!(line.ended(), "as it is\r\n");
     }
 
     #[test]

@@ -27,8 +27,9 @@ mod state;
 mod tests;
 mod words;
 
-pub use self::book::{LOG_BYTES, Log};
+pub use self::book::{LOG_BYTES, Line, Log};
 pub use self::state::Screen;
+pub use self::words::stamp;
 use crate::sync::Mutex;
 use crate::vdev::MmioDevice;
 use crate::vdev::pl011::Pl011;
@@ -59,13 +60,13 @@ pub fn log() -> &'static Log {
 }
 
 /// Leaves an own line for the terminal.
-pub fn log_line(line: &[u8]) {
-    LOG.line(line);
+pub fn log_line(line: &str) {
+    LOG.line(line.as_bytes());
 }
 
 /// Keeps an own line that has gone to the terminal already, for the log's screen.
-pub fn log_past(line: &[u8]) {
-    LOG.past(line);
+pub fn log_past(line: &str) {
+    LOG.past(line.as_bytes());
 }
 
 /// A VM as the console sees it.

@@ -194,6 +194,21 @@ impl World {
 }
 
 #[test]
+fn stamps_are_as_the_formatter_would_have_them() {
+    struct At(u64, u64);
+    impl fmt::Display for At {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            stamp(f, self.0, self.1)
+        }
+    }
+    for (seconds, micros) in
+        [(0, 0), (0, 1), (9, 999_999), (10, 120), (31, 959_231), (99_999, 5), (100_000, 42), (1 << 40, 1)]
+    {
+        assert_eq!(std::format!("{}", At(seconds, micros)), std::format!("[mz {seconds:>5}.{micros:06}]"));
+    }
+}
+
+#[test]
 fn screens_are_switched_replayed_and_not_mixed() {
     let mut world = World::new(2, &[]);
     world.says(0, "one\r\nlogin: ");

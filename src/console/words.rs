@@ -4,6 +4,26 @@
 use super::{Screen, Seat};
 use core::fmt::{self, Display, Formatter};
 
+/// `[mz     1.234567]`, before each own line: digit by digit, as the lines of guests that fail are many.
+pub fn stamp(f: &mut Formatter<'_>, seconds: u64, micros: u64) -> fmt::Result {
+    let mut text = *b"[mz     0.000000]";
+    if seconds > 99_999 {
+        return write!(f, "[mz {seconds}.{micros:06}]");
+    }
+    let mut put = |places: core::ops::Range<usize>, mut number: u32, least: u32| {
+        for digit in text.get_mut(places).unwrap_or_default().iter_mut().rev() {
+            if number < least {
+                break;
+            }
+            *digit = b'0'.wrapping_add((number % 10) as u8);
+            number /= 10;
+        }
+    };
+    put(4..9, seconds as u32, 1);
+    put(10..16, micros as u32, 0);
+    f.write_str(core::str::from_utf8(&text).unwrap_or_default())
+}
+
 /// Screens that a digit shows.
 const DIGITS: usize = 9;
 

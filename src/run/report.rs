@@ -4,6 +4,7 @@
 use super::CpuLoop;
 use crate::addr::Address;
 use crate::machine::Machine;
+use crate::regs::GuestRegs;
 use crate::sched::Purpose;
 use crate::vcpu::{Vcpu, VmId};
 use crate::vm::{Reason, Vm};
@@ -30,6 +31,48 @@ impl fmt::Display for Nearest<'_> {
     }
 }
 
+/// A row of registers, from this one on: ten of these are a report, and `core::fmt` would take several times as long.
+struct Row<'a>(&'a GuestRegs, u8);
+
+/// Registers of a row.
+const ROW: u8 = 4;
+
+impl fmt::Display for Row<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(regs, first) = *self;
+        let mut text = *b"  x00 0123456789abcdef 0123456789abcdef 0123456789abcdef 0123456789abcdef";
+        let digit = |n: u8| n.wrapping_add(b'0');
+        if let Some(number) = text.get_mut(3..5) {
+            let number_of =
+                if first < 10 { [digit(first), b' '] } else { [digit(first / 10), digit(first % 10)] };
+            number.copy_from_slice(&number_of);
+        }
+        let places = text.get_mut(5..).unwrap_or_default().chunks_exact_mut(17);
+        for (n, place) in (first..).zip(places) {
+            if let Some(digits) = place.get_mut(1..) {
+                digits.copy_from_slice(&hex(regs.x(n)));
+            }
+        }
+        f.write_str(core::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+/// The digits of a number, all sixteen.
+fn hex(value: u64) -> [u8; 16] {
+    let half = |value: u64| {
+        // One half of a byte each in a byte of its own.
+        let mut digits = value & 0xffff_ffff;
+        digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+        digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+        digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+        // What is above 9 is a letter. No byte carries into the next.
+        let letters = digits.wrapping_add(0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+        let letters = letters.wrapping_mul(u64::from(b'a' - b'0' - 10));
+        digits.wrapping_add(0x3030_3030_3030_3030).wrapping_add(letters)
+    };
+    (u128::from(half(value >> 32)) << 64 | u128::from(half(value))).to_be_bytes()
+}
+
 impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Stops a VM and says so.
     #[cold]
@@ -53,9 +96,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 if let Reason::Unexpected { esr } = reason {
                     log::error!("  ESR_EL2 {esr:#x}");
                 }
-                for n in (0..31u8).step_by(4) {
-                    let row = [0, 1, 2, 3].map(|next| regs.x(n.wrapping_add(next)));
-                    log::error!("  x{n:<2} {:016x} {:016x} {:016x} {:016x}", row[0], row[1], row[2], row[3]);
+                for n in (0..31).step_by(ROW.into()) {
+                    log::error!("{}", Row(regs, n));
                 }
             }
             _ => log::info!("vm {}: {}", vm.name, reason.as_str()),
@@ -113,5 +155,26 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
         self.watch(vm.id);
         self.refresh_console();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_as_the_formatter_would_have_them() {
+        let mut regs = GuestRegs::default();
+        for n in 0..31 {
+            regs.set_x(n, 0x0123_4567_89ab_cdef_u64.rotate_left(u32::from(n) * 4) ^ u64::from(n) << 60);
+        }
+        for n in (0..31).step_by(ROW.into()) {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|next| regs.x(n + next));
+            assert_eq!(
+                std::format!("{}", Row(&regs, n)),
+                std::format!("  x{n:<2} {a:016x} {b:016x} {c:016x} {d:016x}")
+            );
+        }
+        assert_eq!((hex(0), hex(u64::MAX)), (*b"0000000000000000", *b"ffffffffffffffff"));
     }
 }

@@ -1,7 +1,7 @@
 //! Scripted machines of several CPUs: who has which CPU, and for how long.
 
 use super::play::{Op, Play, Played, What};
-use crate::sched::{Account, Share};
+use crate::sched::{Account, Share, TURN_US};
 use crate::vcpu::VmId;
 use Op::*;
 use std::vec;
@@ -84,10 +84,12 @@ fn weights_hold() {
 
 #[test]
 fn slices_end_while_somebody_waits_and_no_tick_comes_else() {
-    let played = Play::new(1, spins(2, 45_000)).run().sound();
-    let puts = played.log().iter().filter(|told| told.what == What::Put).count();
-    assert!((18..=24).contains(&puts), "turns of 4,500: {puts}");
-    let played = Play::new(1, spins(1, 45_000)).run().sound();
+    // A tick of the board is a microsecond. Each of the two has so many turns.
+    const TURNS: u64 = 10;
+    let played = Play::new(1, spins(2, TURNS * TURN_US)).run().sound();
+    let puts = played.log().iter().filter(|told| told.what == What::Put).count() as u64;
+    assert!((2 * TURNS - 2..=2 * TURNS + 2).contains(&puts), "turns of {TURN_US}: {puts}");
+    let played = Play::new(1, spins(1, TURNS * TURN_US)).run().sound();
     assert!(played.log().iter().all(|told| !matches!(told.what, What::Armed(Some(_)))));
 }
 

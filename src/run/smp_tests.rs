@@ -109,6 +109,33 @@ fn one_that_waits_is_asked_and_woken() {
     in_many_orders(play, |played| assert_eq!(played.vms[0].stopped(), OFF));
 }
 
+/// The same, of one that waits with its registers still in its CPU. Two of its interrupts are on their way when it is
+/// asked, and who asks does not stop between its attempts.
+#[test]
+fn one_that_waits_is_asked_twice_and_woken() {
+    let asking = vec![
+        Fp,
+        On(0),
+        Fp,
+        Physical(115),
+        Spin(237),
+        Sgi(1, 1),
+        Sgi(1, 1),
+        Spin(92),
+        Sgi(1, 1),
+        Physical(155),
+        ActiveAtOnce(1),
+        Gather,
+        SystemOff,
+    ];
+    let play = || Play::new(2, vec![vec![asking.clone(), vec![Fp, Finished]]]);
+    let played = play().seed(938).run().sound();
+    assert_eq!(played.vms[0].stopped(), OFF);
+    for seed in 0..100 {
+        assert_eq!(play().seed(seed).run().sound().vms[0].stopped(), OFF);
+    }
+}
+
 #[test]
 fn one_is_turned_on_once() {
     let first = vec![On(1), On(1), Await(1, 1), On(1), On(1), On(1), Spin(50), On(1), Gather, SystemOff];

@@ -37,10 +37,9 @@ pub(crate) enum Op {
     SleepPhysical(u64),
     /// Adds one to a number in its FP registers, which has to be what it was.
     Fp,
-    /// Reads which interrupts are active for a vCPU.
+    /// Reads which interrupts are active for a vCPU. While it is tried again, others have time to answer, or none.
     Active(usize),
-    /// A call, and its first argument.
-    Call(u64, u64),
+    ActiveAtOnce(usize),
     /// CPU_OFF; what follows is done by its next life.
     Off,
     /// CPU_ON.
@@ -187,9 +186,12 @@ impl State {
         hardware.tpidr = guest.marker;
         if let Some((reg, again)) = guest.asked.take() {
             match again {
-                // Tried again, when others have had time to answer.
                 Some((pc, op)) if pc == vcpu.regs.pc => {
-                    [op, Op::Spin(5)].into_iter().for_each(|op| guest.ops.push_front(op))
+                    let waits = matches!(op, Op::Active(_));
+                    guest.ops.push_front(op);
+                    if waits {
+                        guest.ops.push_front(Op::Spin(5));
+                    }
                 }
                 _ => guest.results.push(vcpu.regs.x(reg)),
             }
@@ -305,13 +307,9 @@ impl State {
                 assert_eq!(*fp, expected, "another's FP registers, or old ones");
                 *fp += 1;
             }
-            Op::Active(of) => {
+            Op::Active(of) | Op::ActiveAtOnce(of) => {
                 guest.asked = Some((5, Some((vcpu.regs.pc, op))));
                 return Step::Exit(mmio(0x080b_0300 + of as u64 * 0x2_0000, false));
-            }
-            Op::Call(function, argument) => {
-                guest.asked = Some((0, None));
-                return Step::Exit(hvc(vcpu, function, [argument, 0, 0]));
             }
             Op::On(of) => {
                 guest.asked = Some((0, None));
