@@ -11,7 +11,9 @@ use crate::vdev::vgic::Raised;
 use crate::vm::{Vm, event};
 
 /// How many timers are served in one stay at EL2.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
+/// How long guests run between two parts of what takes long, in microseconds.
+const MOMENT_US: u64 = 5;
 
 impl<'w, M: Machine> CpuLoop<'w, M> {
     /// The running vCPU was left for a physical interrupt; true if its slice is over.
@@ -80,15 +82,20 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         // Its line stays high until it is set anew.
         self.armed = None;
         self.machine.arm_timer(None);
+        self.paused = None;
         self.pay();
-        // What is left has the timer fire again at once, when whoever runs here has had an instruction.
-        for _ in 0..AT_ONCE {
+        for served in 0.. {
+            if served == AT_ONCE {
+                self.pause();
+                break;
+            }
             let Some(purpose) = self.timers.expired(now) else { break };
             match purpose {
                 Purpose::Vcpu(vm, id) => self.vcpu_timer(vm, id, now),
                 Purpose::Device(vm, n) => self.device_timer(vm, n),
                 Purpose::Watchdog(vm) => {
                     self.watchdog(vm, vcpu.as_deref());
+                    self.pause();
                     break;
                 }
                 Purpose::Console => self.world.console.refresh(self, self.world.vms(), Patience::Pause),
@@ -122,10 +129,20 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
     }
 
+    /// There is more to be done than fits into one stay at EL2: the rest waits until guests have had a moment.
+    pub(super) fn pause(&mut self) {
+        let moment = self.machine.frequency().wrapping_div(1_000_000).wrapping_mul(MOMENT_US);
+        self.paused = Some(Ticks(self.machine.now().0.wrapping_add(moment)));
+    }
+
     /// Sets the hypervisor's timer to whatever comes first; does nothing if that is what it is set to.
     pub(super) fn rearm(&mut self) {
-        let owed = self.owed.map(|_| Ticks(0));
-        let first = earlier(earlier(earlier(self.slice_end, self.timers.next()), self.release), owed);
+        let mut timers = self.timers.next();
+        if self.paused.is_some() {
+            // Nothing of that is late if a guest has a moment first.
+            timers = if self.owed.is_some() { self.paused } else { timers.max(self.paused) };
+        }
+        let first = earlier(earlier(self.slice_end, timers), self.release);
         if first != self.armed {
             self.armed = first;
             self.machine.arm_timer(first);

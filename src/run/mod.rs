@@ -93,6 +93,8 @@ pub struct CpuLoop<'w, M> {
     wanted: bool,
     /// vCPUs of a VM that are still to be woken, a few at a time.
     owed: Option<(VmId, Kicks)>,
+    /// What is done a few at a time goes on from here, once guests have had a moment.
+    paused: Option<Ticks>,
     /// When the first vCPU whose cap is used up may run again.
     release: Option<Ticks>,
     /// What the hypervisor's timer is set to.
@@ -125,6 +127,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             slice_end: None,
             wanted: false,
             owed: None,
+            paused: None,
             release: None,
             armed: None,
             counts: None,

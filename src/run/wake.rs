@@ -36,7 +36,7 @@ impl<M: Machine> CpuLoop<'_, M> {
         kicks.for_each(|id| self.wake(vm, id));
     }
 
-    /// Wakes some, and owes it to the others: whoever is entered next is interrupted at once, so that no stay at EL2 is
+    /// Wakes some, and owes it to the others: whoever is entered next is interrupted soon, so that no stay at EL2 is
     /// long. They have something to look at already, and find it by themselves if they come to run before.
     #[cold]
     fn wake_many(&mut self, vm: &Vm, mut kicks: Kicks) {
@@ -48,6 +48,7 @@ impl<M: Machine> CpuLoop<'_, M> {
             self.wake(vm, id);
         }
         self.owed = Some((vm.id, kicks));
+        self.pause();
         self.rearm();
     }
 
@@ -59,7 +60,10 @@ impl<M: Machine> CpuLoop<'_, M> {
         for id in kicks.by_ref().take(AT_ONCE as usize) {
             self.wake(vm, id);
         }
-        self.owed = (!kicks.is_empty()).then_some((vm.id, kicks));
+        if !kicks.is_empty() {
+            self.owed = Some((vm.id, kicks));
+            self.pause();
+        }
     }
 
     /// Has a vCPU look: takes it out of its slot if it waits there, kicks its CPU if it runs on another.
