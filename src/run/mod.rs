@@ -97,6 +97,8 @@ pub struct CpuLoop<'w, M> {
     armed: Option<Ticks>,
     /// Exits by reason, where somebody asked for them.
     counts: Option<Counts>,
+    /// What is still to be said of a VM that has stopped.
+    report: Option<report::Report>,
 }
 
 /// Devices of a VM that may have deadlines are among the first so many on its bus.
@@ -125,6 +127,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             release: None,
             armed: None,
             counts: None,
+            report: None,
         }
     }
 
@@ -147,6 +150,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 None => self.idle(None),
             }
         }
+        self.report_on(usize::MAX);
         self.world.leave(self.counts.take());
     }
 

@@ -3,6 +3,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::exits::{set_line, stored};
+use super::report::ROWS_AT_ONCE;
 use super::{CpuLoop, Next};
 use crate::addr::Address;
 use crate::console::{Front, Patience, Screen};
@@ -127,9 +128,23 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Own lines wait for the end of the guest's, but not for ever: it may be a prompt.
     fn limit_patience(&mut self) {
-        if self.world.console.log_waits() {
+        if self.report.is_none() && self.world.console.log_waits() {
             self.timers.set(Purpose::Console, Some(self.after_ms(self.machine.now(), PATIENCE_MS)));
             self.rearm();
+        }
+    }
+
+    /// Has the console's timer fire at once, when whoever runs here has had an instruction.
+    pub(super) fn console_soon(&mut self) {
+        self.timers.set(Purpose::Console, Some(self.machine.now()));
+        self.rearm();
+    }
+
+    /// The console's timer fired.
+    pub(super) fn console_due(&mut self) {
+        self.report_on(ROWS_AT_ONCE);
+        if self.report.is_none() {
+            self.world.console.refresh(self, self.world.vms(), Patience::Pause);
         }
     }
 
