@@ -21,6 +21,9 @@ use core::sync::atomic::Ordering;
 /// How long own lines wait for a guest's line to end, in milliseconds.
 const PATIENCE_MS: u64 = 20;
 
+/// How long what comes in pieces waits between them, in milliseconds.
+const SOON_MS: u64 = 1;
+
 impl<M: Machine> Front<Arc<Vm>> for CpuLoop<'_, M> {
     fn put(&mut self, bytes: &[u8]) -> usize {
         self.machine.console_put(bytes)
@@ -134,9 +137,10 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
     }
 
-    /// Has the console's timer fire at once, when whoever runs here has had an instruction.
+    /// Has the console's timer fire soon. Not at once: what is pending as a guest is entered is taken before its first
+    /// instruction, so that it would be one stay.
     pub(super) fn console_soon(&mut self) {
-        self.timers.set(Purpose::Console, Some(self.machine.now()));
+        self.timers.set(Purpose::Console, Some(self.after_ms(self.machine.now(), SOON_MS)));
         self.rearm();
     }
 
