@@ -120,10 +120,10 @@ micro-guests: FORCE | $(RUST)
 run: image mezz guests $(QEMU)
 	@target/mezz run boards/$(BOARD)/demo.toml $(ARGS)
 
-test: image mezz guests kernels $(QEMU)
+test: image mezz guests kernels target/bench/libexits.so $(QEMU)
 	@$(SETUP)/test.sh
 
-test-all: image mezz guests kernels $(QEMU)
+test-all: image mezz guests kernels target/bench/libexits.so $(QEMU)
 	@MEZZ_LONG=1 $(SETUP)/test.sh
 
 check: $(LINT) image

@@ -76,7 +76,9 @@ impl Console {
                         return;
                     }
                 }
-                Read::Key(key) => self.obey(front, seats, key),
+                Read::Key(Key::Typed(_) | Key::Begun) => {}
+                // One command at a time. What was typed after it is still in the line, whose interrupt stays up.
+                Read::Key(key) => return self.obey(front, seats, key),
             }
         }
     }

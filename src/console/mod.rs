@@ -38,7 +38,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};
 use keys::Keys;
-use pump::{Flow, Pumped};
+use pump::{Flow, Leaving, Pumped};
 use state::{DEAF, NEW, State};
 
 /// Bytes that one call moves at most, so that EL2 does not stay: the line's interrupt brings it back.
@@ -237,17 +237,28 @@ impl Console {
         self.refresh(front, seats, Patience::Pause);
     }
 
+    /// VM `n` has stopped, and there is more to say of that: if it is shown, what it said last goes out before, and it
+    /// stays until it [`stopped`](Self::stopped).
+    pub fn stopping<S: Seat>(&self, seats: &[S], n: usize) {
+        self.leave(seats, n, Leaving::Soon);
+    }
+
+    /// Whether VM `n` is shown, and so leaves the line.
+    fn leave<S: Seat>(&self, seats: &[S], n: usize, leaving: Leaving) -> bool {
+        let Some(port) = seats.get(n).and_then(Seat::port) else { return false };
+        let _port = port.lock();
+        let shown = self.screen().vm() == Some(n);
+        if shown {
+            self.flow.lock().leaving = leaving;
+        }
+        shown
+    }
+
     /// VM `n` has stopped: what it said last goes out if it is shown, then the next running VM's screen is. If it is
     /// not, what was said of it waits for the end of the shown guest's line.
     pub fn stopped<S: Seat>(&self, front: &mut impl Front<S>, seats: &[S], n: usize) {
-        let mut patience = Patience::LineEnd;
-        if let Some(port) = seats.get(n).and_then(Seat::port) {
-            let _port = port.lock();
-            if self.screen().vm() == Some(n) {
-                self.flow.lock().leaving = true;
-                patience = Patience::Pause;
-            }
-        }
+        let shown = self.leave(seats, n, Leaving::Now);
+        let patience = if shown { Patience::Pause } else { Patience::LineEnd };
         self.refresh(front, seats, patience);
     }
 
@@ -287,7 +298,7 @@ impl Console {
         from: Screen,
         to: Screen,
     ) {
-        flow.leaving = false;
+        flow.leaving = Leaving::No;
         flow.introducing = true;
         // What comes next is not of this line. An own line that has begun ends by itself.
         if self.line_is_open() && !flow.own && flow.owed == 0 {

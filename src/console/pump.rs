@@ -16,14 +16,25 @@ pub(super) struct Flow {
     pub(super) owed: u8,
     /// The last byte was an own line's, and not its end.
     pub(super) own: bool,
-    /// The shown VM has stopped: once its output is out, another one is shown.
-    pub(super) leaving: bool,
+    /// The shown VM has stopped: once its output is out, and what is said of it, another one is shown.
+    pub(super) leaving: Leaving,
     /// The line that says whose screen this is waits among own lines.
     pub(super) introducing: bool,
     /// The log's screen is shown, and what is kept of it has yet to come once more.
     pub(super) replay: bool,
     /// Bytes of the guest's that went before own lines which wait.
     held: usize,
+}
+
+/// Whether the shown VM leaves the line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Leaving {
+    #[default]
+    No,
+    /// It has stopped; more will be said of that.
+    Soon,
+    /// It may go as soon as nothing waits.
+    Now,
 }
 
 /// What came of a call.
@@ -67,7 +78,7 @@ impl Console {
                 Went::Idle => break false,
             }
         };
-        if flow.leaving
+        if flow.leaving == Leaving::Now
             && !full
             && let Some(next) = next_running(seats, screen.vm())
         {
@@ -117,7 +128,7 @@ impl Console {
         }
         let output = port.as_ref().is_some_and(|port| port.has_output());
         // What a VM said last comes before the word that it has stopped.
-        let last_words = flow.leaving && output && !flow.own && !flow.introducing;
+        let last_words = flow.leaving != Leaving::No && output && !flow.own && !flow.introducing;
         let own = self.state().has(LOG) && !last_words;
         if own {
             let open = self.line_is_open() && !flow.own;
@@ -205,9 +216,9 @@ impl Console {
         if let Some(port) = shown.and_then(|n| seats.get(n)?.port()) {
             let mut port = port.lock();
             self.begin(front, seats, self.screen(), Some(&mut port), flow);
-            flow.leaving = true;
+            flow.leaving = Leaving::Now;
             self.finish(front, Some(&mut port), flow);
-            flow.leaving = false;
+            flow.leaving = Leaving::No;
         }
         for (_, seat) in seats.iter().enumerate().filter(|(n, _)| Some(*n) != shown) {
             let Some(port) = seat.port() else { continue };

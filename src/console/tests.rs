@@ -236,6 +236,9 @@ fn a_command_may_come_in_pieces_and_ctrl_g_can_be_sent() {
     assert_eq!(world.console.screen(), Screen(1));
     assert_eq!((world.reads(0), world.reads(1)), (b"ls\x07!".to_vec(), b"uname".to_vec()));
     world.types(b"\x070nowhere\x07p");
+    // One command an interrupt; the line's stays up.
+    assert_eq!(world.console.screen(), Screen::LOG);
+    world.settle();
     assert_eq!(world.console.screen(), Screen(1), "before the log is the last guest");
     world.types(b"\x07n");
     assert_eq!(world.console.screen(), Screen::LOG);
@@ -253,6 +256,7 @@ fn the_list_names_everybody() {
          Type Ctrl-G and a number, n (next) or p (previous); Ctrl-G twice sends it to the guest\r\n"
     );
     world.types(b"\x072\x079");
+    world.settle();
     assert_eq!(
         world.out(),
         "[mz] no screen 2: b has no serial port; Ctrl-G ? lists them\r\n\

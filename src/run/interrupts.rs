@@ -2,7 +2,6 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::CpuLoop;
-use crate::console::Patience;
 use crate::machine::{IntId, Machine, Ticks, ppi};
 use crate::sched::Purpose;
 use crate::slot::Called;
@@ -98,7 +97,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                     self.pause();
                     break;
                 }
-                Purpose::Console => self.world.console.refresh(self, self.world.vms(), Patience::Pause),
+                Purpose::Console => self.console_due(),
             }
         }
         let due = |at: Option<Ticks>| at.is_some_and(|at| now >= at);

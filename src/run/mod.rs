@@ -101,6 +101,8 @@ pub struct CpuLoop<'w, M> {
     armed: Option<Ticks>,
     /// Exits by reason, where somebody asked for them.
     counts: Option<Counts>,
+    /// What is still to be said of a VM that has stopped.
+    report: Option<report::Report>,
 }
 
 /// Devices of a VM that may have deadlines are among the first so many on its bus.
@@ -131,6 +133,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             release: None,
             armed: None,
             counts: None,
+            report: None,
         }
     }
 
@@ -153,6 +156,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 None => self.idle(None),
             }
         }
+        self.report_on(usize::MAX);
         self.world.leave(self.counts.take());
     }
 

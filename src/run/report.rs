@@ -34,8 +34,20 @@ impl fmt::Display for Nearest<'_> {
 /// A row of registers, from this one on: ten of these are a report, and `core::fmt` would take several times as long.
 struct Row<'a>(&'a GuestRegs, u8);
 
-/// Registers of a row.
+/// Registers of a row, and the last of all.
 const ROW: u8 = 4;
+const LAST: u8 = 30;
+
+/// What is still to be said of a VM that has stopped.
+pub(super) struct Report {
+    vm: VmId,
+    regs: GuestRegs,
+    /// The first register that has not been told.
+    next: u8,
+}
+
+/// Rows that are said in one stay at EL2.
+pub(super) const ROWS_AT_ONCE: usize = 2;
 
 impl fmt::Display for Row<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,6 +97,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// A VM has just stopped: tells people, and whoever waits for the last of them.
     #[cold]
     pub(super) fn stopped(&mut self, vm: &Vm, vcpu: Option<&Vcpu>, reason: &Reason) {
+        // What another one's report lacks comes before.
+        self.report_on(usize::MAX);
         match vcpu {
             Some(vcpu) if !reason.is_clean() => {
                 let regs = &vcpu.regs;
@@ -96,14 +110,37 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 if let Reason::Unexpected { esr } = reason {
                     log::error!("  ESR_EL2 {esr:#x}");
                 }
-                for n in (0..31).step_by(ROW.into()) {
-                    log::error!("{}", Row(regs, n));
-                }
+                // The rest follows, a few lines in each stay at EL2; the screen stays until then.
+                self.world.console.stopping(self.world.vms(), usize::from(vm.id.0));
+                self.report = Some(Report { vm: vm.id, regs: regs.clone(), next: 0 });
+                self.console_soon();
             }
-            _ => log::info!("vm {}: {}", vm.name, reason.as_str()),
+            _ => {
+                log::info!("vm {}: {}", vm.name, reason.as_str());
+                // Its screen, and this line, wait for nobody else to write.
+                self.console_stopped(vm);
+            }
         }
-        // Its screen, and these lines, wait for nobody else to write.
-        self.console_stopped(vm);
+    }
+
+    /// Says more of what there is to say of a VM that has stopped, at most so many rows.
+    #[cold]
+    pub(super) fn report_on(&mut self, rows: usize) {
+        let Some(report) = &mut self.report else { return };
+        for _ in 0..rows {
+            if report.next > LAST {
+                break;
+            }
+            log::error!("{}", Row(&report.regs, report.next));
+            report.next = report.next.saturating_add(ROW);
+        }
+        if report.next <= LAST {
+            self.console_soon();
+        } else if let Some(report) = self.report.take()
+            && let Some(vm) = self.world.vm(report.vm)
+        {
+            self.console_stopped(vm);
+        }
     }
 
     /// A VM's last vCPU is off. Once there is no other VM, every CPU's loop ends.

@@ -3,6 +3,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::exits::{set_line, stored};
+use super::report::ROWS_AT_ONCE;
 use super::{CpuLoop, Next};
 use crate::addr::Address;
 use crate::console::{Front, Patience, Screen};
@@ -19,6 +20,9 @@ use core::sync::atomic::Ordering;
 
 /// How long own lines wait for a guest's line to end, in milliseconds.
 const PATIENCE_MS: u64 = 20;
+
+/// How long what comes in pieces waits between them, in milliseconds.
+const SOON_MS: u64 = 1;
 
 impl<M: Machine> Front<Arc<Vm>> for CpuLoop<'_, M> {
     fn put(&mut self, bytes: &[u8]) -> usize {
@@ -127,9 +131,24 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Own lines wait for the end of the guest's, but not for ever: it may be a prompt.
     fn limit_patience(&mut self) {
-        if self.world.console.log_waits() {
+        if self.report.is_none() && self.world.console.log_waits() {
             self.timers.set(Purpose::Console, Some(self.after_ms(self.machine.now(), PATIENCE_MS)));
             self.rearm();
+        }
+    }
+
+    /// Has the console's timer fire soon. Not at once: what is pending as a guest is entered is taken before its first
+    /// instruction, so that it would be one stay.
+    pub(super) fn console_soon(&mut self) {
+        self.timers.set(Purpose::Console, Some(self.after_ms(self.machine.now(), SOON_MS)));
+        self.rearm();
+    }
+
+    /// The console's timer fired.
+    pub(super) fn console_due(&mut self) {
+        self.report_on(ROWS_AT_ONCE);
+        if self.report.is_none() {
+            self.world.console.refresh(self, self.world.vms(), Patience::Pause);
         }
     }
 
