@@ -159,11 +159,20 @@ impl Console {
             self.log.rewind();
         }
         flow.held = 0;
-        let (went, all) = self.log.drain(*left, |piece| self.put(front, piece, &mut piece.len().max(1)));
+        // A replay comes after the line that has begun, and has everything that follows.
+        let (one, mut ended) = (flow.replay, false);
+        let (went, all) = self.log.drain(*left, |piece| {
+            let end = piece.iter().position(|byte| *byte == b'\n').filter(|_| one);
+            let end = end.map_or(piece.len(), |end| end.saturating_add(1));
+            let piece = piece.get(..end).filter(|_| !ended).unwrap_or_default();
+            let went = self.put(front, piece, &mut piece.len().max(1));
+            ended = one && !self.line_is_open();
+            went
+        });
         *left = left.saturating_sub(went);
         flow.own = self.line_is_open();
         flow.introducing &= !all;
-        if all { Went::On } else { Went::Full }
+        if all || ended { Went::On } else { Went::Full }
     }
 
     fn put_output<S>(

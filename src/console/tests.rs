@@ -372,6 +372,22 @@ fn the_logs_screen_replays_it() {
 }
 
 #[test]
+fn a_replay_comes_after_the_line_that_has_begun() {
+    let mut world = World::new(1, &[]);
+    world.own("one");
+    world.own("two");
+    world.line.room = 5;
+    world.refresh();
+    world.types(b"\x070");
+    world.settle();
+    let all = "[mz] one\r\n[mz] two\r\n[mz] screen 0: Mezzanine's log; Ctrl-G 0..1 switches\r\n";
+    assert_eq!(world.out(), std::format!("[mz] one\r\n{all}"));
+    world.own("three");
+    world.refresh();
+    assert_eq!(world.out(), "[mz] three\r\n", "once");
+}
+
+#[test]
 fn a_stopped_vms_rest_comes_before_the_next_screen() {
     let mut world = World::new(3, &[1]);
     world.says(2, "c\r\n");
@@ -519,6 +535,7 @@ proptest! {
                 prop_assert!(line.ends_with("\r\n"));
                 let number: usize = number.parse().unwrap();
                 prop_assert!(number <= news, "missing before {line:?}");
+                prop_assert!(number == news || out.contains("screen 0: "), "a replay that nobody asked for");
                 if number == news {
                     news += 1;
                     follow(text, &mut shown, &mut next);
