@@ -88,6 +88,7 @@ static size_t tally_count, mark_count;
 static unsigned vcpu_count;
 static bool overflow, offsets;
 static bool any_guest_seen; /* on whichever CPU */
+static uint64_t vectors;    /* VBAR_EL2, once a guest has left */
 static int traced_row; /* NO_ROW: nothing is traced */
 static uint64_t trace[TRACE];
 static size_t trace_length;
@@ -321,11 +322,31 @@ struct block {
     uint64_t address;
 };
 
+/* Whether exceptions from below EL2 come here: the upper half of EL2's vectors, as the first one showed. */
+static bool is_vector(uint64_t address) {
+    return vectors && (address & ~0x7ffull) == vectors && (address & 0x47f) == 0x400;
+}
+
+/* EL2's ERET: what it did is done. */
+static void guest_entered(struct vcpu *v) {
+    stay_ends(v);
+    v->staying = false;
+    if (v->exit) {
+        exit_ends(v);
+    }
+}
+
 static void block_runs(unsigned index, void *data) {
     (void)index;
     struct block *block = data;
     struct vcpu *v = who_runs();
     if (block->level == v->level && v->level != UNKNOWN) {
+        if (v->level == 2 && is_vector(block->address)) {
+            /* A guest was entered, and left before its first instruction. */
+            settle(v);
+            guest_entered(v);
+            exit_begins(v, block->address);
+        }
         return;
     }
     if (block->level == UNKNOWN) {
@@ -342,12 +363,9 @@ static void block_runs(unsigned index, void *data) {
             any_guest_seen = v->guest_seen = true;
             v->load = v->sum;
         }
-        stay_ends(v);
-        v->staying = false;
-        if (v->exit) {
-            exit_ends(v);
-        }
+        guest_entered(v);
     } else if (from != UNKNOWN && from < 2 && v->level == 2) {
+        vectors = block->address & ~0x7ffull;
         exit_begins(v, block->address);
     }
 }

@@ -63,7 +63,7 @@ pub(crate) static ROWS: [Row; 11] = {
         row(Pair, 21, "CPU_ON: caller", Take::Everything, None),
         row(Pair, 22, "CPU_ON: new vCPU, until its first instruction", Take::Exit(OFF_WOKE), None),
         row(Pair, 23, "block and wake by timer, alone, until the handler", Take::Everything, Some(1200)),
-        row(Share, 26, "block and wake by timer while others run", Take::Everything, Some(1200)),
+        row(Share, 26, "block and wake by timer while others run", Take::Everything, None),
         switch(27, "vCPU switch at a slice's end", Take::Exit(SWITCHED), 900),
         switch(28, "the same, all use FP in each slice, with its trap", Take::Both(SWITCHED, "FP"), 1100),
     ]

@@ -91,7 +91,6 @@ fn stays_are_told_by_kind() {
 
 /// Starts machines, for about a minute; needs what `make bench` builds.
 #[test]
-#[ignore = "starts machines: cargo test --test bench -- --ignored"]
 fn no_stay_at_el2_is_longer_than_promised() {
     let crowds = stays::CROWDS.iter().map(|crowd| (crowd.name(), crowd.run("cortex-a72").unwrap()));
     let besides =
