@@ -89,7 +89,7 @@ fn stays_are_told_by_kind() {
     }
 }
 
-/// Starts machines, for about a minute; needs what `make bench` builds.
+/// Starts machines, for a dozen seconds; needs the plugin, which `make test` builds.
 #[test]
 fn no_stay_at_el2_is_longer_than_promised() {
     let crowds = stays::CROWDS.iter().map(|crowd| (crowd.name(), crowd.run("cortex-a72").unwrap()));
