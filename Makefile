@@ -31,7 +31,7 @@ BUILT := target/aarch64-unknown-none-softfloat/release/mezzanine
 help:
 	@echo "Mezzanine, a type-1 hypervisor for 64-bit Arm."
 	@echo
-	@echo "  make run        a stock Debian Linux guest's shell on this terminal (BOARD=$(BOARD), ARGS='--cpu max ...')"
+	@echo "  make run        two stock Debian Linux guests on this terminal, Ctrl-G 1 and 2 (BOARD=$(BOARD), ARGS='--cpu max ...')"
 	@echo "  make image      the hypervisor: target/mezzanine.img, and target/mezzanine.elf with its symbols"
 	@echo "  make mezz       the host tool: target/mezz"
 	@echo "  make guests     what guests are made of: target/guests/ (Debian kernel, initrd, micro guests)"

@@ -146,9 +146,12 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// The console's timer fired.
     pub(super) fn console_due(&mut self) {
+        if self.report.is_none() {
+            return self.world.console.refresh(self, self.world.vms(), Patience::Pause);
+        }
         self.report_on(ROWS_AT_ONCE);
         if self.report.is_none() {
-            self.world.console.refresh(self, self.world.vms(), Patience::Pause);
+            self.refresh_console();
         }
     }
 

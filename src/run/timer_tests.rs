@@ -1,4 +1,4 @@
-//! Scripted guests: whose the physical active state of the virtual timer's PPI is (DESIGN section 5).
+//! Scripted guests: whose the physical active state of the virtual timer's PPI is (docs/design.md, section 5).
 //!
 //! Cleared when a vCPU leaves its CPU, set when it comes back exactly if its interrupt is pending in a hardware
 //! entry or active: so that the next vCPU's timer can fire, and this one's does not twice. On every backend: on

@@ -1,7 +1,7 @@
 //! Beside a guest that does harm: how late another one's timer is, in virtual time, and whether its output is complete.
 //!
 //! On one CPU, with equal weights: `latency` as the victim, with a timer of 2 ms, and `hostile` with four vCPUs and one
-//! of its modes. The trials (tests/qemu/sched.rs) judge the same guests; here are the figures.
+//! of its modes. The trials (tests/qemu/contain.rs) judge the same guests; here are the figures.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The runner's own arithmetic and formats; `cargo test` runs them, without QEMU.
+//! The runner's own arithmetic and formats, without QEMU; and that no stay at EL2 is too long, with it.
 
 // The bench's own files, without the part that runs.
 #![allow(dead_code)]

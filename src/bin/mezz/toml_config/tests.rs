@@ -167,7 +167,7 @@ fn shares() {
         ("affinity = 3", "E0503", "affinity = \"0-3\""),
         ("affinity = [0, 1]", "E0503", "one such text for each vCPU"),
         ("affinity = [\"0\", \"1\"]", "E0335", "lists for 2 of 1 vCPUs"),
-        ("affinity = \"0-99\"", "E0333", "Use 0 to 63"),
+        ("affinity = \"0-99\"", "E0333", "use 0 to 63"),
         ("affinity = \"\"", "E0334", "leave it out"),
         ("dedicated = \"yes\"", "E0503", "write `dedicated = true`"),
         ("console-log = 65536", "E0504", "no unit"),
