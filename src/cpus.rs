@@ -8,7 +8,7 @@ use crate::idregs::{self, Raw};
 use crate::problem;
 use crate::problem::Problem;
 
-/// CPUs that run at once; further ones are left alone.
+/// CPUs that run at once, a bit each in a set of them; further ones are left alone.
 pub const MAX: usize = 64;
 
 /// Seconds that each CPU has to come up.

@@ -19,7 +19,7 @@ use crate::sched::{Account, Share};
 use crate::stage2::{Geometry, Rights, Stage2};
 use crate::sync::Mutex;
 use crate::vcpu::{HCR_TWI, Vcpu, VcpuId, VmId};
-use crate::vdev::pl011::{self, Pl011};
+use crate::vdev::pl011::Pl011;
 use crate::vdev::pl031::Pl031;
 use crate::vdev::vgic::{Vgic, VgicConfig};
 use crate::vdev::virtio::EmptySlots;
@@ -285,7 +285,7 @@ impl<'a, M: Machine> Maker<'a, M> {
         stage2: &Stage2,
     ) -> Result<Vec<Vcpu>, Problem> {
         let (midr, kin) = self.kin(config, places)?;
-        let share = Share { weight: config.weight.unwrap_or(Share::default().weight), cap: config.cap };
+        let share = Share { weight: config.weight_or_default(), cap: config.limit() };
         let vcpu = |((n, mpidr), place): ((u16, &u64), &u64)| {
             let mut vcpu = Vcpu::new(vm, VcpuId(n));
             vcpu.mpidr = *mpidr;
@@ -324,8 +324,7 @@ impl<'a, M: Machine> Maker<'a, M> {
     }
 
     fn devices(&self, config: &VmConfig<'_>) -> Result<(Bus, Arc<Mutex<Pl011>>), Problem> {
-        let uart =
-            Arc::new(Mutex::new(Pl011::new(config.console_log.map_or(pl011::RING, |bytes| bytes as usize))));
+        let uart = Arc::new(Mutex::new(Pl011::new(config.console_log_bytes() as usize)));
         let clock = Pl031::new(self.machine.frequency(), self.host.wall_clock, self.host.boot);
         let slots = GuestRange::new(map::VIRTIO_BASE, map::VIRTIO_STRIDE * u64::from(map::VIRTIO_COUNT))
             .unwrap_or_default();

@@ -14,8 +14,9 @@
 //!
 //! # The map, in reading order
 //!
-//! Each module uses only those above it, with one exception: [`config`] has its checks lay out the images that
-//! [`guest`] knows, and [`guest`] takes its orders in `config`'s words. Tests may look further down.
+//! Each module uses only those above it, with two exceptions: [`config`] has its checks lay out the images that
+//! [`guest`] knows, and [`guest`] takes its orders in `config`'s words; and [`vcpu`] carries what [`sched`] keeps of it,
+//! in [`machine`]'s ticks. Tests may look further down.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
@@ -33,6 +34,7 @@ pub mod memory; //   which host memory is free, by ranges
 pub mod stage2; //   Stage 2 tables; what must be flushed after a change
 pub mod vcpu; //     a virtual CPU
 pub mod slot; //     its fixed place: where it is, and what others want of it
+pub mod sched; //    which of them runs next on a CPU, and for how long
 pub mod machine; //  the seam: trait Machine
 
 // What guests call, read, touch and suffer.
@@ -57,7 +59,6 @@ pub mod pvtime; //   stolen time, where guests read it
 pub mod vm; //       a VM and what it owns
 pub mod vmid; //     VMIDs, with generations
 pub mod create; //   makes a VM of its configuration
-pub mod sched; //    who runs next
 pub mod console; //  one serial line for everybody
 pub mod run; //      each CPU's loop: pick, enter, handle(exit)
 

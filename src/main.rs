@@ -48,7 +48,7 @@ mod image {
     const FIRST_VCPUS: u64 = 64;
 
     /// Bytes of a console's ring that [`HEAP_PER_VM`] is meant for.
-    const RING: u64 = 64 << 10;
+    const RING: u64 = config::DEFAULT_CONSOLE_LOG as u64;
     /// Bytes that each CPU's queue and timers keep free for a vCPU, and for a VM's devices, with what the allocator
     /// rounds up.
     const PLACES_PER_VCPU: u64 = 160;

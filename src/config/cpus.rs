@@ -8,7 +8,7 @@ use crate::problem::Problem;
 use core::fmt;
 
 /// CPUs that run guests, at most: each has a bit of 64.
-pub const MAX_CPUS: u16 = 64;
+pub const MAX_CPUS: u16 = crate::cpus::MAX as u16;
 
 /// The first `count` CPUs.
 pub(super) fn first(count: u16) -> u64 {

@@ -6,9 +6,10 @@ use super::node::wrong;
 use super::{Bytes, VmConfig};
 use crate::problem;
 use crate::problem::Problem;
+use crate::sched::Share;
 
 /// The weight of a VM that names none: Xen's (docs/man/xl.cfg.5).
-pub const DEFAULT_WEIGHT: u16 = 256;
+pub const DEFAULT_WEIGHT: u16 = Share::DEFAULT_WEIGHT;
 /// A cap that is none, in percent.
 pub const NO_CAP: u8 = 100;
 /// Bytes that are kept of a VM's output while another's is shown, for one that does not say.

@@ -49,7 +49,7 @@ mod timer_tests;
 
 pub use self::counts::Counts;
 pub use self::serial::LastWords;
-pub use self::world::{MAX_CPUS, World};
+pub use self::world::World;
 
 use self::world::Desk;
 use crate::machine::{Machine, Ticks};

@@ -101,6 +101,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                                 self.new_slice(&mut vcpu);
                                 continue;
                             }
+                            self.here = None;
                             self.put(vm, &mut vcpu);
                             self.requeue(vm, vcpu, Arrival::Woken);
                         }
@@ -148,10 +149,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             vcpu.lists.owed = false;
             self.sync(vm, vcpu);
         }
-        if vcpu.timed {
-            self.timers.set(Purpose::Vcpu(vm.id, vcpu.id), None);
-            vcpu.timed = false;
-        }
+        self.forget_timer(vm, vcpu);
         if vcpu.physical_timer.due().is_some() {
             self.physical_timer_changed(vm, vcpu);
         }

@@ -17,9 +17,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-/// The most CPUs: one bit each in a set.
-pub const MAX_CPUS: usize = 64;
-
 /// Among how many CPUs the one with the least to do is looked for.
 const LOOKED_AT: usize = 8;
 
@@ -120,7 +117,7 @@ impl World {
     /// A world of these VMs on `cpus` CPUs, with no vCPU running yet. `frequency`: of the counter, in Hz.
     pub fn new(vms: Vec<Arc<Vm>>, cpus: usize, frequency: u64, vmids: vmid::Table) -> Self {
         let vcpus = vms.iter().map(|vm| vm.slots().count()).sum();
-        let cpus = cpus.clamp(1, MAX_CPUS);
+        let cpus = cpus.clamp(1, crate::cpus::MAX);
         let desk = |n: usize| Desk {
             queue: Mutex::new(RunQueue::new(CpuId(n as u16), vcpus, frequency)),
             waiting: AtomicUsize::new(0),

@@ -12,9 +12,14 @@ pub struct Share {
     pub cap: Option<u8>,
 }
 
+impl Share {
+    /// The weight that everybody has who asked for none.
+    pub const DEFAULT_WEIGHT: u16 = 256;
+}
+
 impl Default for Share {
     fn default() -> Self {
-        Self { weight: 256, cap: None }
+        Self { weight: Self::DEFAULT_WEIGHT, cap: None }
     }
 }
 

@@ -10,23 +10,6 @@ use crate::counts::Counts;
 use crate::figure::Bound;
 use crate::qemu::{Outcome, Run, target, text};
 
-/// Modes of tests/guests/src/bin/hostile.rs.
-pub(crate) const DEEDS: [&str; 13] = [
-    "nowhere",
-    "faults",
-    "console",
-    "interrupts",
-    "masked",
-    "power",
-    "setway",
-    "wfe",
-    "calls",
-    "gic",
-    "tlb",
-    "registers",
-    "resets",
-];
-
 /// Lines that the victim prints, one for each timer.
 const LINES: u64 = 100;
 /// What is promised: within a slice, in microseconds.

@@ -7,6 +7,8 @@
 
 #[path = "../common/backends.rs"]
 mod backends;
+#[path = "../common/deeds.rs"]
+mod deeds;
 mod beside;
 mod boot;
 mod bundle;
@@ -118,7 +120,7 @@ fn run(options: &Options) -> Result<bool, String> {
         }
     }
     if wanted(Part::Beside) {
-        for deed in beside::DEEDS {
+        for deed in deeds::DEEDS {
             eprintln!("bench: beside a guest that does harm, {deed}");
             results.beside.push(beside::run(&options.cpu, deed)?);
         }

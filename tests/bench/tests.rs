@@ -5,6 +5,8 @@
 
 #[path = "../common/backends.rs"]
 mod backends;
+#[path = "../common/deeds.rs"]
+mod deeds;
 mod beside;
 mod boot;
 mod bundle;
@@ -96,8 +98,7 @@ fn no_stay_at_el2_is_longer_than_promised() {
         return eprintln!("skipped: there is no qemu-system-aarch64 here");
     }
     let crowds = stays::CROWDS.iter().map(|crowd| (crowd.name(), crowd.run("cortex-a72").unwrap()));
-    let besides =
-        beside::DEEDS.map(|deed| (deed.to_owned(), beside::run("cortex-a72", deed).unwrap().counts));
+    let besides = deeds::DEEDS.map(|deed| (deed.to_owned(), beside::run("cortex-a72", deed).unwrap().counts));
     let runs: Vec<_> = crowds.chain(besides).collect();
     let stays = stays::longest(runs.iter().map(|(name, counts)| (name.clone(), counts)));
     assert!(!stays.is_empty());

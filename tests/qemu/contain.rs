@@ -4,26 +4,11 @@
 //! is never late by more than a slice, and each line that it says arrives, at the terminal or, while another's screen
 //! is shown there, in its own.
 
+use crate::deeds::DEEDS;
 use crate::run::{Machine, Outcome};
 use crate::sched::{ICOUNT, SLICE, number, start, vm};
 use crate::setup;
 use libtest_mimic::{Failed, Trial};
-
-/// What hostile.rs knows that others could notice.
-const DEEDS: [&str; 12] = [
-    "nowhere",
-    "faults",
-    "console",
-    "interrupts",
-    "masked",
-    "power",
-    "setway",
-    "wfe",
-    "calls",
-    "gic",
-    "tlb",
-    "registers",
-];
 
 /// Those that are tried with the attacker on the screen, too.
 const SHOWN: [&str; 3] = ["console", "nowhere", "masked"];

@@ -11,6 +11,8 @@
 
 #[path = "../common/backends.rs"]
 mod backends;
+#[path = "../common/deeds.rs"]
+mod deeds;
 mod bundle;
 mod contain;
 mod cpus;

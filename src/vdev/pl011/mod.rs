@@ -32,7 +32,6 @@ use crate::exit::Size;
 use alloc::collections::VecDeque;
 pub use registers::Register;
 use registers::{DR_OE, LCR_FEN, RSR_OE, cr, fr, int};
-pub use ring::RING;
 use ring::Ring;
 
 /// Depth of each FIFO of revision r1p5.
@@ -97,12 +96,6 @@ impl RxFifo {
         let byte = self.bytes.get(self.first as usize).copied();
         self.first = self.first.wrapping_add(1) & (FIFO - 1);
         byte
-    }
-}
-
-impl Default for Pl011 {
-    fn default() -> Self {
-        Self::new(RING)
     }
 }
 

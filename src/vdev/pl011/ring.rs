@@ -3,8 +3,6 @@
 
 use alloc::boxed::Box;
 
-/// Bytes that a ring holds unless somebody says otherwise.
-pub const RING: usize = 64 << 10;
 /// Fewer would leave a hidden port nothing beside the room that it keeps free for its guest.
 const SMALLEST: usize = 128;
 /// Positions are 32 bits wide.

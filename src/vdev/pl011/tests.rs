@@ -14,6 +14,9 @@ fn word(register: Register) -> Access {
     at(register.offset(), Size::Word)
 }
 
+/// Bytes of the ring: as many as a VM has that asked for none.
+const RING: usize = 64 << 10;
+
 struct Port(Pl011);
 
 impl Port {

@@ -9,7 +9,7 @@ use mezzanine::vdev::{Access, MmioDevice};
 /// Any stream of accesses, typed bytes and output.
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
-    let mut port = Pl011::default();
+    let mut port = Pl011::new(64 << 10);
     while !input.is_empty() {
         let kind = input.byte();
         match kind & 7 {
