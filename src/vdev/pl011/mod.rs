@@ -17,11 +17,13 @@
 //! * UARTTXINTR is raised when the transmit FIFO is at or below its trigger after a store or a drain, and
 //!   lowered by a store that takes it above, or by UARTICR. Before the first store it is low (DDI 0183 2.8).
 //! * The receive timeout is over at once: UARTRTINTR is raised with every byte that arrives, and lowered when
-//!   the FIFO is empty, or by UARTICR.
+//!   the FIFO is empty, or by UARTICR if the guest has read anything of the port since: on hardware a byte that comes
+//!   between a guest's last look and its store to UARTICR has its timeout later, so that its interrupt is not lost.
 //! * The port is a connected terminal: CTS, DSR and DCD are asserted.
 //! * Switching UARTLCR_H.FEN keeps the bytes that have arrived.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod fifo;
 mod registers;
 mod ring;
 #[cfg(test)]
@@ -30,6 +32,7 @@ mod tests;
 use super::{Access, AccessError, MmioDevice};
 use crate::exit::Size;
 use alloc::collections::VecDeque;
+use fifo::RxFifo;
 pub use registers::Register;
 use registers::{DR_OE, LCR_FEN, RSR_OE, cr, fr, int};
 use ring::Ring;
@@ -60,6 +63,8 @@ pub struct Pl011 {
     modem: u32,
     /// Raw interrupt status, UARTRIS.
     ris: u32,
+    /// A byte has arrived since the guest last looked: it has not been told of it for good.
+    unseen: bool,
     imsc: u32,
     cr: u32,
     rsr: u32,
@@ -69,34 +74,6 @@ pub struct Pl011 {
     lcr_h: u32,
     ifls: u32,
     dmacr: u32,
-}
-
-/// What has arrived and the guest has not read.
-#[derive(Default)]
-struct RxFifo {
-    bytes: [u8; FIFO as usize],
-    /// Position of the oldest byte.
-    first: u32,
-    len: u32,
-    /// A byte was lost since the last one that went in.
-    overrun: bool,
-}
-
-impl RxFifo {
-    fn push(&mut self, byte: u8) {
-        let place = self.first.wrapping_add(self.len) & (FIFO - 1);
-        if let Some(slot) = self.bytes.get_mut(place as usize) {
-            *slot = byte;
-            self.len = self.len.wrapping_add(1);
-        }
-    }
-
-    fn pop(&mut self) -> Option<u8> {
-        self.len = self.len.checked_sub(1)?;
-        let byte = self.bytes.get(self.first as usize).copied();
-        self.first = self.first.wrapping_add(1) & (FIFO - 1);
-        byte
-    }
 }
 
 impl Pl011 {
@@ -168,6 +145,7 @@ impl Pl011 {
             rx_trigger: 1,
             modem: fr::CTS | fr::DSR | fr::DCD,
             ris: 0,
+            unseen: false,
             imsc: 0,
             cr: cr::TXE | cr::RXE,
             rsr: 0,
@@ -259,6 +237,8 @@ impl Pl011 {
         let room = self.takes_typing();
         if room {
             self.ahead.push_back(byte);
+            // The line goes on, with bytes in the FIFO that nobody reads.
+            self.ris |= int::RT;
         }
         room
     }
@@ -282,6 +262,7 @@ impl Pl011 {
     fn receive(&mut self, byte: u8) {
         self.rx.push(byte);
         self.rx.overrun = false;
+        self.unseen = true;
         self.ris |= int::RT;
         if self.rx.len >= self.rx_trigger {
             self.ris |= int::RX;
@@ -399,7 +380,10 @@ impl Pl011 {
 
     fn load(&mut self, register: Register) -> u32 {
         match register {
-            Register::Dr => self.next_received(),
+            Register::Dr => {
+                self.unseen = false;
+                self.next_received()
+            }
             Register::Rsr => self.rsr,
             Register::Fr => self.flags(),
             Register::Ilpr => self.ilpr,
@@ -409,8 +393,10 @@ impl Pl011 {
             Register::Cr => self.cr,
             Register::Ifls => self.ifls,
             Register::Imsc => self.imsc,
-            Register::Ris => self.ris,
-            Register::Mis => self.ris & self.imsc,
+            Register::Ris | Register::Mis => {
+                self.unseen = false;
+                self.ris & if register == Register::Ris { int::ALL } else { self.imsc }
+            }
             Register::Icr => 0,
             Register::Dmacr => self.dmacr,
             // Part 0x011, designer 0x41 (Arm), revision 3 (r1p5), then the PrimeCell's identification.
@@ -445,7 +431,12 @@ impl Pl011 {
                 self.set_triggers();
             }
             Register::Imsc => self.imsc = value & int::ALL,
-            Register::Icr => self.ris &= !value,
+            Register::Icr => {
+                self.ris &= !value;
+                if self.unseen {
+                    self.ris |= int::RT;
+                }
+            }
             Register::Dmacr => self.dmacr = value & 0x7,
             Register::Fr
             | Register::Ris
@@ -475,6 +466,7 @@ impl MmioDevice for Pl011 {
     fn read(&mut self, at: Access) -> Result<u64, AccessError> {
         // The register that is polled before every byte; the rest is out of this function's way.
         if at.offset == Register::Fr.offset() && at.size != Size::Double {
+            self.unseen = false;
             return Ok(u64::from(self.flags()) & at.size.mask());
         }
         self.read_other(at)

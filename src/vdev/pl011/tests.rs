@@ -255,6 +255,31 @@ fn receive_interrupts() {
     }
 }
 
+/// A driver that reads until the FIFO is empty and then clears, with bytes that come in between, must hear of them.
+#[test]
+fn what_comes_after_the_last_look_is_not_cleared_away() {
+    for more in [1, FIFO, FIFO + 8] {
+        let mut port = Port::started();
+        port.set(Register::Imsc, int::RX | int::RT);
+        assert!(port.0.type_ahead(b'a'));
+        assert_eq!(port.get(Register::Dr), b'a'.into());
+        assert_ne!(port.get(Register::Fr) & fr::RXFE, 0);
+        (0..more).for_each(|_| assert!(port.0.type_ahead(b'b')));
+        port.set(Register::Icr, int::RX | int::RT);
+        assert!(port.0.irq(), "{more} bytes that nobody has looked at");
+        // Once it has looked, a clear is a clear, and what is typed further is told of even if there is no room.
+        assert_ne!(port.get(Register::Mis), 0);
+        port.set(Register::Icr, int::RX | int::RT);
+        assert!(!port.0.irq());
+        assert!(port.0.type_ahead(b'c'));
+        assert!(port.0.irq());
+        let read = (0..=more).map(|_| port.get(Register::Dr) as u8).collect::<Vec<_>>();
+        assert_eq!(read.iter().filter(|byte| **byte == b'b').count() as u32, more);
+        assert_eq!(read.last(), Some(&b'c'));
+        assert!(!port.0.irq());
+    }
+}
+
 #[test]
 fn one_byte_raises_the_timeout_interrupt() {
     let mut port = Port::started();
@@ -262,6 +287,7 @@ fn one_byte_raises_the_timeout_interrupt() {
     assert!(!port.0.irq());
     assert!(port.0.type_in(b'a'));
     assert!(port.0.irq());
+    assert_eq!(port.get(Register::Mis), int::RT);
     port.set(Register::Icr, int::RT);
     assert!(!port.0.irq());
     assert!(port.0.type_in(b'b'));
