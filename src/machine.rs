@@ -12,6 +12,11 @@ use crate::vcpu::{CpuId, El1, Vcpu};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct Ticks(pub u64);
 
+impl Ticks {
+    /// A time that never comes.
+    pub const NEVER: Self = Self(u64::MAX);
+}
+
 /// A physical interrupt, by its INTID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IntId(pub u32);

@@ -18,12 +18,15 @@ use core::num::NonZeroU64;
 pub struct LiveId(NonZeroU64);
 
 impl LiveId {
+    /// Nobody's: no life has it.
+    pub const NOBODY: Self = Self(NonZeroU64::MAX);
+
     /// A fresh name.
     pub fn fresh() -> Self {
         use core::sync::atomic::{AtomicU64, Ordering};
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // 2^64 lives do not happen; the clamp only keeps the type honest.
-        Self(NonZeroU64::new(NEXT.fetch_add(1, Ordering::Relaxed)).unwrap_or(NonZeroU64::MAX))
+        Self(NonZeroU64::new(NEXT.fetch_add(1, Ordering::Relaxed)).unwrap_or(NonZeroU64::MIN))
     }
 }
 

@@ -47,21 +47,26 @@ el1! {
 }
 
 /// Whose state this CPU's registers hold.
-#[derive(Default)]
 pub(super) struct Resident {
     /// EL1 registers, timer and list registers.
-    vcpu: Option<LiveId>,
+    vcpu: LiveId,
     /// Which load of FP and SIMD registers the unit holds.
-    fp: Option<LiveId>,
+    fp: LiveId,
     /// For each VM, by its number, which of its vCPUs was here last: another one means stale TLB entries.
-    last: Vec<Option<LiveId>>,
+    last: Vec<LiveId>,
+}
+
+impl Default for Resident {
+    fn default() -> Self {
+        Self { vcpu: LiveId::NOBODY, fp: LiveId::NOBODY, last: Vec::new() }
+    }
 }
 
 impl Resident {
     /// Whether `vcpu`'s EL1 registers and timer are on this CPU.
     #[inline]
     pub(super) fn is(&self, vcpu: &Vcpu) -> bool {
-        self.vcpu == Some(vcpu.live)
+        self.vcpu == vcpu.live
     }
 
     /// Loads everything of `vcpu` but general and FP registers. Nobody else is resident.
@@ -90,16 +95,16 @@ impl Resident {
         }
         write!("CPTR_EL2", if self.owns_fp(vcpu) { cptr::FP_ON } else { cptr::FP_OFF });
         super::isb();
-        self.vcpu = Some(vcpu.live);
+        self.vcpu = vcpu.live;
     }
 
-    /// Whether another vCPU of the same VM, or an earlier life of this one, was the VM's last here.
+    /// Whether another vCPU of the same VM, an earlier life of this one, or nobody was the VM's last here.
     fn was_another(&mut self, vcpu: &Vcpu) -> bool {
         let place = usize::from(vcpu.vm.0);
         if place >= self.last.len() {
-            self.last.resize(place + 1, None);
+            self.last.resize(place + 1, LiveId::NOBODY);
         }
-        self.last[place].replace(vcpu.live).is_some_and(|live| live != vcpu.live)
+        core::mem::replace(&mut self.last[place], vcpu.live) != vcpu.live
     }
 
     /// Writes EL1 and FP registers and the timer back, and stops the timer.
@@ -112,7 +117,7 @@ impl Resident {
             // vCPU's registers are in it (`load` and `take_fp`).
             unsafe { __fp_save(&raw mut vcpu.fp) };
         }
-        self.vcpu = None;
+        self.vcpu = LiveId::NOBODY;
     }
 
     /// Brings the copy of the virtual timer up to date.
@@ -124,7 +129,7 @@ impl Resident {
 
     /// Whether the FP registers are `vcpu`'s, as it last had them.
     fn owns_fp(&self, vcpu: &Vcpu) -> bool {
-        self.fp == Some(vcpu.fp_live)
+        self.fp == vcpu.fp_live
     }
 
     /// The guest touched FP or SIMD and the trap is armed: give it the unit. What is in it has been written back
@@ -136,7 +141,7 @@ impl Resident {
         // SAFETY: the area is the vCPU's own, and the trap that would come back to us is off.
         unsafe { __fp_load(&raw const vcpu.fp) };
         vcpu.fp_live = LiveId::fresh();
-        self.fp = Some(vcpu.fp_live);
+        self.fp = vcpu.fp_live;
     }
 }
 

@@ -26,9 +26,23 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 self.sync_raised(vm, vcpu, Raised::linked(id));
                 false
             }
+            Some(id @ ppi::HYP_TIMER) if self.slice_is_over() => {
+                self.machine.irq_done(id, false);
+                // Its line stays high until it is set anew: for whoever comes.
+                self.armed = Ticks(0);
+                true
+            }
             Some(id) => self.interrupt(id, Some(vcpu)),
             None => false,
         }
+    }
+
+    /// Whether somebody else's turn has come, and nothing but that.
+    #[inline(always)]
+    fn slice_is_over(&self) -> bool {
+        let now = self.machine.now();
+        let idle = self.owed.is_none() && self.timers.next().is_none_or(|at| at > now);
+        idle && now >= self.slice_end && self.desk.is_wanted()
     }
 
     /// Handles an acknowledged interrupt; true if the running vCPU's slice is over.
@@ -78,10 +92,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// The hypervisor's own timer fired: the end of a slice, or whatever else is due on this CPU.
     fn timer_expired(&mut self, vcpu: Option<&mut Vcpu>) -> bool {
         let now = self.machine.now();
-        // Its line stays high until it is set anew.
-        self.armed = None;
-        self.machine.arm_timer(None);
-        self.paused = None;
+        // Its line stays high until it is set anew, as it will be: what it is set to has passed.
+        self.armed = Ticks(0);
+        self.paused = Ticks::NEVER;
         if self.owed.is_some() {
             self.pay();
         }
@@ -102,10 +115,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 Purpose::Console => self.console_due(),
             }
         }
-        let due = |at: Option<Ticks>| at.is_some_and(|at| now >= at);
         match vcpu {
-            Some(_) if due(self.slice_end) && self.desk.is_wanted() => true,
-            Some(vcpu) if due(self.slice_end) || due(self.release) => self.is_over(vcpu),
+            Some(_) if now >= self.slice_end && self.desk.is_wanted() => true,
+            Some(vcpu) if now >= self.slice_end || now >= self.release => self.is_over(vcpu),
             _ => {
                 self.rearm();
                 false
@@ -133,29 +145,20 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// There is more to be done than fits into one stay at EL2: the rest waits until guests have had a moment.
     pub(super) fn pause(&mut self) {
         let moment = self.machine.frequency().wrapping_div(1_000_000).wrapping_mul(MOMENT_US);
-        self.paused = Some(Ticks(self.machine.now().0.wrapping_add(moment)));
+        self.paused = Ticks(self.machine.now().0.wrapping_add(moment));
     }
 
     /// Sets the hypervisor's timer to whatever comes first; does nothing if that is what it is set to.
     pub(super) fn rearm(&mut self) {
-        let mut timers = self.timers.next();
-        if self.paused.is_some() {
+        let mut timers = self.timers.next().unwrap_or(Ticks::NEVER);
+        if self.paused != Ticks::NEVER {
             // Nothing of that is late if a guest has a moment first.
             timers = if self.owed.is_some() { self.paused } else { timers.max(self.paused) };
         }
-        let first = earlier(earlier(self.slice_end, timers), self.release);
+        let first = self.slice_end.min(timers).min(self.release);
         if first != self.armed {
             self.armed = first;
-            self.machine.arm_timer(first);
+            self.machine.arm_timer((first != Ticks::NEVER).then_some(first));
         }
-    }
-}
-
-/// The first of two times that may never come.
-#[inline(always)]
-fn earlier(a: Option<Ticks>, b: Option<Ticks>) -> Option<Ticks> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
     }
 }

@@ -88,17 +88,17 @@ pub struct CpuLoop<'w, M> {
     here: Option<(VmId, &'w Slot<Box<Vcpu>>)>,
     timers: Timers,
     /// When the running vCPU's slice ends, while somebody else waits, or its cap.
-    slice_end: Option<Ticks>,
+    slice_end: Ticks,
     /// Somebody else waits for this CPU, as it was when the slice began.
     wanted: bool,
     /// vCPUs of a VM that are still to be woken, a few at a time.
     owed: Option<(VmId, Kicks)>,
     /// What is done a few at a time goes on from here, once guests have had a moment.
-    paused: Option<Ticks>,
+    paused: Ticks,
     /// When the first vCPU whose cap is used up may run again.
-    release: Option<Ticks>,
+    release: Ticks,
     /// What the hypervisor's timer is set to.
-    armed: Option<Ticks>,
+    armed: Ticks,
     /// Exits by reason, where somebody asked for them.
     counts: Option<Counts>,
     /// What is still to be said of a VM that has stopped.
@@ -126,12 +126,12 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             id,
             desk,
             here: None,
-            slice_end: None,
+            slice_end: Ticks::NEVER,
             wanted: false,
             owed: None,
-            paused: None,
-            release: None,
-            armed: None,
+            paused: Ticks::NEVER,
+            release: Ticks::NEVER,
+            armed: Ticks::NEVER,
             counts: None,
             report: None,
         }

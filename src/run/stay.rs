@@ -61,7 +61,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Takes the best out of this CPU's queue, and notes how long it may run.
     #[inline(always)]
     fn pop(&mut self, queue: &mut Queue<'_>, now: Ticks) -> Option<Box<Vcpu>> {
-        if self.release.is_some() || queue.next_release().is_some() {
+        if queue.next_release().is_some() {
             queue.release(now);
         }
         let picked = queue.pop(now);
@@ -72,9 +72,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Notes how long who runs may run, and what else there is to be done for this queue.
     #[inline(always)]
     fn look_at(&mut self, queue: &Queue<'_>) {
-        self.slice_end = queue.slice_end();
+        self.slice_end = queue.slice_end().unwrap_or(Ticks::NEVER);
         self.wanted = queue.waiting() != 0;
-        self.release = queue.next_release();
+        self.release = queue.next_release().unwrap_or(Ticks::NEVER);
     }
 
     /// Has the vCPU on this CPU until it must give it up: runs it, and waits with it while nobody else wants to run.
@@ -174,8 +174,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     fn set_slice(&mut self, vcpu: &mut Vcpu) {
         // What spins in WFE while others wait gives way.
         vcpu.hcr = if self.wanted { vcpu.hcr | HCR_TWE } else { vcpu.hcr & !HCR_TWE };
-        if self.slice_end.is_none() && self.machine.forgets_levels() {
-            self.slice_end = Some(self.after_ms(self.machine.now(), FORGETFUL_MS));
+        if self.slice_end == Ticks::NEVER && self.machine.forgets_levels() {
+            self.slice_end = self.after_ms(self.machine.now(), FORGETFUL_MS);
         }
         self.rearm();
     }
@@ -214,8 +214,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             slot.queue();
         }
         let now = self.machine.now();
-        let cpu = self.world.place(vcpu.affinity, self.id, 1);
         let mut queue = self.desk.queue();
+        let cpu = self.world.place_beside(vcpu.affinity, self.id, queue.waiting());
         let arrival = if queue.should_preempt(now) { Arrival::Expired } else { Arrival::Yielded };
         queue.leave(&mut vcpu.account, now);
         if cpu == self.id {
@@ -335,8 +335,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// In the middle of what takes long, with nobody resident: takes an interrupt, if one is pending.
     fn breathe(&mut self) {
-        self.armed = Some(Ticks(0));
-        self.machine.arm_timer(self.armed);
+        self.armed = Ticks(0);
+        self.machine.arm_timer(Some(self.armed));
         self.machine.idle(None);
         if let Some(id) = self.machine.irq_ack() {
             self.interrupt(id, None);
@@ -380,7 +380,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Waits for an interrupt: with nobody to run, since [`find_work`](Self::find_work) found nobody.
     pub(super) fn idle(&mut self, mut vcpu: Option<&mut Vcpu>) {
-        self.slice_end = None;
+        self.slice_end = Ticks::NEVER;
         self.rearm();
         self.machine.idle(vcpu.as_deref_mut());
         self.world.set_idle(self.id, false);

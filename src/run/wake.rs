@@ -84,7 +84,7 @@ impl<M: Machine> CpuLoop<'_, M> {
 
     /// Puts a runnable vCPU into the queue of the CPU where it is to run, and has that look.
     pub(super) fn admit(&mut self, vcpu: Box<Vcpu>, home: CpuId, arrival: Arrival) {
-        let cpu = self.world.place(vcpu.affinity, home, 0);
+        let cpu = self.world.place(vcpu.affinity, home);
         self.admit_to(cpu, vcpu, arrival);
     }
 

@@ -194,7 +194,7 @@ impl World {
     pub fn start(&self, vm: &Vm, entry: u64, x0: u64, now: Ticks) {
         let Some(vcpu) = vm.power_on(crate::vcpu::VcpuId(0), entry, x0) else { return };
         let spread = usize::from(vm.id.0).checked_rem(self.desks.len()).unwrap_or(0);
-        if let Some(desk) = self.desk(self.place(vcpu.affinity, CpuId(spread as u16), 0)) {
+        if let Some(desk) = self.desk(self.place(vcpu.affinity, CpuId(spread as u16))) {
             desk.queue().push(vcpu, Arrival::Started, now);
         }
     }
@@ -246,21 +246,33 @@ impl World {
     }
 
     /// Where a vCPU that may run on `allowed` and was last on `home` is to run: there if it is idle, else where
-    /// anybody is, else there unless it is much busier than another one. `own`: 1 if it runs there now.
+    /// anybody is, else there unless it is much busier than another one.
     #[inline]
-    pub(super) fn place(&self, allowed: u64, home: CpuId, own: usize) -> CpuId {
-        self.idler(allowed, home).unwrap_or_else(|| self.least_loaded(allowed, home, own))
+    pub(super) fn place(&self, allowed: u64, home: CpuId) -> CpuId {
+        let at_home = if allowed & bit(home) != 0 { self.load(home) } else { usize::MAX };
+        self.place_beside(allowed, home, at_home)
     }
 
-    fn least_loaded(&self, allowed: u64, home: CpuId, own: usize) -> CpuId {
-        let load = |cpu: CpuId| self.desk(cpu).map_or(usize::MAX, |desk| desk.load.load(Ordering::Relaxed));
-        let at_home = if allowed & bit(home) != 0 { load(home).wrapping_sub(own) } else { usize::MAX };
-        if at_home <= 1 {
-            return home;
+    /// The same with `at_home` others at home.
+    #[inline(always)]
+    pub(super) fn place_beside(&self, allowed: u64, home: CpuId, at_home: usize) -> CpuId {
+        match self.idler(allowed, home) {
+            Some(idle) => idle,
+            None if at_home <= 1 => home,
+            None => self.least_loaded(allowed, home, at_home),
         }
+    }
+
+    /// How many run or wait on a CPU.
+    fn load(&self, cpu: CpuId) -> usize {
+        self.desk(cpu).map_or(usize::MAX, |desk| desk.load.load(Ordering::Relaxed))
+    }
+
+    #[cold]
+    fn least_loaded(&self, allowed: u64, home: CpuId, at_home: usize) -> CpuId {
         let cpus = self.others(home).map(|(cpu, _)| cpu).filter(|cpu| allowed & bit(*cpu) != 0);
         // A few, as this is part of every wake-up on a machine without an idle CPU; others look for work themselves.
-        let least = cpus.take(LOOKED_AT).map(|cpu| (load(cpu), cpu)).min_by_key(|(load, _)| *load);
+        let least = cpus.take(LOOKED_AT).map(|cpu| (self.load(cpu), cpu)).min_by_key(|(load, _)| *load);
         match least {
             Some((load, cpu)) if load.saturating_add(1) < at_home => cpu,
             _ => home,

@@ -139,7 +139,7 @@ impl<T: Runnable> RunQueue<T> {
     }
 
     /// Whether anybody waits.
-    #[inline]
+    #[inline(always)]
     fn somebody_waits(&self) -> bool {
         !(self.active.is_empty() && self.spent.is_empty() && self.fresh.is_empty())
     }
@@ -149,7 +149,7 @@ impl<T: Runnable> RunQueue<T> {
     /// True if the CPU should look: nobody runs there, the one that runs had no slice end until now or may have to
     /// stop earlier, or the time of the [next release](Self::next_release) is nearer. Whoever pushes for another CPU
     /// kicks it then.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, mut vcpu: T, arrival: Arrival, now: Ticks) -> bool {
         let account = vcpu.account();
         match arrival {
@@ -167,7 +167,7 @@ impl<T: Runnable> RunQueue<T> {
     }
 
     /// Puts one that its cap lets run where it belongs.
-    #[inline]
+    #[inline(always)]
     fn admit(&mut self, mut vcpu: T, arrival: Arrival) -> bool {
         let look = !self.running || !self.somebody_waits();
         let account = vcpu.account();
@@ -201,7 +201,7 @@ impl<T: Runnable> RunQueue<T> {
     }
 
     /// Has one wait for the next round.
-    #[inline]
+    #[inline(always)]
     fn spend(&mut self, mut vcpu: T) {
         self.spent_weight = self.spent_weight.wrapping_add(u64::from(vcpu.account().weight));
         self.spent.push_back(vcpu);
@@ -209,7 +209,7 @@ impl<T: Runnable> RunQueue<T> {
 
     /// Gives a vCPU its turn in this round, in ticks; what it did not use of the last one, or ran longer, is carried
     /// over if it is little.
-    #[inline]
+    #[inline(always)]
     fn grant(&self, account: &mut Account, most: u64) {
         let share = self.length.saturating_mul(u64::from(account.weight)).checked_div(self.weight);
         let turn = share.map_or(most, |share| share.min(most));
@@ -221,7 +221,7 @@ impl<T: Runnable> RunQueue<T> {
 
     /// The one that runs next, which runs from now on; `None` if nobody waits. The one before has
     /// [left](Self::leave).
-    #[inline]
+    #[inline(always)]
     pub fn pop(&mut self, now: Ticks) -> Option<T> {
         let mut vcpu = match self.fresh.pop_front() {
             Some(vcpu) => vcpu,
@@ -248,7 +248,7 @@ impl<T: Runnable> RunQueue<T> {
     }
 
     /// The next round begins; its first member is popped already.
-    #[inline]
+    #[inline(always)]
     fn next_round(&mut self) {
         let members = (self.spent.len() as u64).wrapping_add(1);
         mem::swap(&mut self.active, &mut self.spent);
@@ -259,7 +259,7 @@ impl<T: Runnable> RunQueue<T> {
     }
 
     /// A vCPU runs from here on.
-    #[inline]
+    #[inline(always)]
     fn begin(&mut self, account: &Account, since: u64) {
         self.running = true;
         self.since = since;
@@ -288,7 +288,7 @@ impl<T: Runnable> RunQueue<T> {
     }
 
     /// The one that runs stops, whatever for: it is charged for what it ran.
-    #[inline]
+    #[inline(always)]
     pub fn leave(&mut self, account: &mut Account, now: Ticks) {
         account.charge(now.0.saturating_sub(self.since));
         self.running = false;
@@ -297,7 +297,7 @@ impl<T: Runnable> RunQueue<T> {
 
     /// When the one that runs has to stop and look whether it [goes on](Self::should_preempt). `None` if it need not:
     /// nobody waits, and it has no cap.
-    #[inline]
+    #[inline(always)]
     pub fn slice_end(&self) -> Option<Ticks> {
         let mut end = self.cap_ends;
         if self.somebody_waits() {

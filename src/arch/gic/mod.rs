@@ -190,14 +190,11 @@ impl Gic {
     pub(super) fn load_all(&self, vcpu: &mut Vcpu, left: u16) {
         either!(self, gic => gic.load_rest(vcpu));
         let lists = &mut vcpu.lists;
-        lists.hcr_dirty = true;
-        if lists.emulated {
-            // Stays so while it is resident.
-            either!(self, gic => gic.load_control(lr::HCR_TRAPS));
-        } else {
-            // What others left is nothing of this vCPU's: its own of those are free, and say so.
-            lists.dirty = lists.used | left;
-        }
+        lists.hcr_dirty = false;
+        // Traps stay so while it is resident.
+        either!(self, gic => gic.load_control(if lists.emulated { lr::HCR_TRAPS } else { lists.hcr }));
+        // What others left is nothing of this vCPU's: its own of those are free, and say so.
+        lists.dirty = lists.used | left;
         // A timer interrupt that is pending through hardware, or active, stays active in the GIC; one that
         // is not is free to fire, as `save_all` left it. Before CNTV_CTL_EL0 is restored (docs/design.md, 5).
         if lists.linked_active(ppi::VIRTUAL_TIMER) {

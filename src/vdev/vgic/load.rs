@@ -317,8 +317,8 @@ impl Vgic {
     /// After `Machine::fold`. Clears [`attention`](Self::attention). Returns which other vCPUs got something
     /// by it: an SPI that was routed away while it was pending here.
     ///
-    /// A vCPU that gets on a CPU does this before its first entry there in any case: [`unload`](Self::unload)
-    /// left its list registers empty and `attention` as it found it, false, whatever waits in the banks.
+    /// A vCPU that was [unloaded](Self::unload) does this before its next entry if [`Lists::owed`] says so: its list
+    /// registers are empty and `attention` is false, whatever waits in the banks.
     #[inline(always)]
     pub fn sync(&self, me: VcpuId, lists: &mut Lists) -> Kicks {
         self.sync_raised(me, lists, Raised::NOTHING)
@@ -411,7 +411,7 @@ impl Vgic {
         }
     }
 
-    /// Empties the list registers of a vCPU that left its CPU, after `Machine::put`, which cleared the
+    /// Empties the list registers of a vCPU that left its CPU to wait or for good, after `Machine::put`, which cleared the
     /// physical active state of its linked interrupts too. Returns whom to kick.
     ///
     /// Clears [`attention`](Self::attention): it is true in the end only if something came meanwhile. Whether

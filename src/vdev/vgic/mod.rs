@@ -9,14 +9,16 @@
 //!
 //! # How the run loop uses it
 //!
-//! * When a vCPU gets on a CPU: `sync`, whatever `attention` says.
+//! * When a vCPU gets on a CPU: `sync` if `attention` says so, or [`Lists::owed`].
 //! * Before each further entry: `if attention(me) { machine.fold(vcpu); sync(me, &mut vcpu.lists) }`; the same
 //!   on a maintenance interrupt. What is returned has to be kicked, as have the [`Kicks`] of every other call.
 //! * What a vCPU's own exit raises for itself goes through [`Vgic::sync_raised`]: a `fold` and a `sync` in one.
 //! * WFI: `fold`; `sync` if `attention`; then [`Vgic::signals`] decides whether to block. A vCPU that is
 //!   blocked and gets a kick does the same again.
-//! * When a vCPU leaves its CPU: `Machine::put`, then [`Vgic::unload`]: then no list register of a vCPU that
-//!   does not run holds anything, and nobody has to wait for it. [`Vgic::signals`] says whether it may be
+//! * When a vCPU leaves its CPU for a queue: `Machine::put`. What it has listed it has wherever it goes on, and who
+//!   asks for it ([`Outcome::Remote`]) has the answer once it is its turn.
+//! * When it leaves for good, or to wait: `Machine::put`, then [`Vgic::unload`]: then it has nothing listed, and
+//!   nobody has to wait for it. [`Vgic::signals`] says whether it may be
 //!   parked as blocked; `attention`, asked once it is where others find it, whether something came meanwhile.
 //! * ICC_DIR_EL1 traps at times (see [`Vgic::deactivate`]); no other register of the CPU interface does but
 //!   those that make SGIs. Where there is no hardware for it ([`VgicConfig::emulated`]) all of it does, to
