@@ -99,6 +99,19 @@ fn what_is_active_is_told_by_one_that_runs() {
     });
 }
 
+/// It keeps what it has listed while it waits for its turn: whoever asks has the answer once it has come.
+#[test]
+fn what_is_active_is_told_by_one_that_is_queued() {
+    let asked = vec![Mask(true), Sgi(1, 1), Raise(1), Spin(200_000)];
+    let play = || Play::new(1, vec![vec![vec![Until(1), Active(1), SystemOff], asked.clone()]]);
+    for seed in 0..20 {
+        let played = play().seed(seed).run().sound();
+        assert_eq!(played.results(0, 0), [0]);
+        assert!(did(&played, &Active(1)).len() >= 2, "it was not there at once\n{}", played.story());
+        assert!(played.ran(0, 1) < 100_000, "it ended what it did first");
+    }
+}
+
 /// The answer takes in what came for the one that is asked, which waits on its CPU: it must not go on waiting.
 #[test]
 fn one_that_waits_is_asked_and_woken() {
