@@ -280,11 +280,11 @@ mod image {
         let vmids = vmid::Table::new(vmid_bits, vms.len(), running.len());
         let world: &'static World =
             Box::leak(Box::new(World::new(vms, running.len(), setup::frequency(), vmids)));
-        for (vm, start) in world.vms().iter().zip(starts) {
+        for (vm, start) in world.vms().iter().flatten().zip(starts) {
             world.start(vm, start.entry, start.x0, setup::now());
             log::info!("vm {}: running", vm.name);
         }
-        if let Some(text) = world.console.greeting(world.vms()) {
+        if let Some(text) = world.console.greeting(&world.vms()) {
             log::info!("{text}");
         }
         // 10. Guests, on every CPU, until the last has stopped.
@@ -483,9 +483,9 @@ mod image {
         while world.others_run() && setup::now().0 < patience {
             arch::relax();
         }
-        world.console.flush(&mut LastWords(&mut cpu), world.vms());
+        world.console.flush(&mut LastWords(&mut cpu), &world.vms());
         if let Some(counts) = world.take_counts() {
-            counts.report(world.vms());
+            counts.report(&world.vms());
         }
         match world.failed() {
             None => log::info!("halt: ok"),

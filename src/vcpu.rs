@@ -8,7 +8,7 @@
 
 use crate::machine::{IntId, ppi};
 use crate::regs::{GuestRegs, pstate};
-use crate::sched::{Account, Runnable, Share};
+use crate::sched::{Account, Share};
 use core::num::NonZeroU64;
 
 /// Names one life of one vCPU, or one load of its FP registers, to tell whose state a CPU's registers hold.
@@ -279,18 +279,6 @@ pub struct Vcpu {
     pub flush: Option<crate::addr::GuestPhysAddr>,
     /// After SYSTEM_SUSPEND: where it goes on, and with which x0, once something wakes it.
     pub resume_at: Option<(u64, u64)>,
-}
-
-impl Runnable for alloc::boxed::Box<Vcpu> {
-    #[inline(always)]
-    fn account(&mut self) -> &mut Account {
-        &mut self.account
-    }
-
-    #[inline]
-    fn may_run_on(&self, cpu: CpuId) -> bool {
-        self.affinity >> (cpu.0 & 63) & 1 != 0
-    }
 }
 
 impl Vcpu {

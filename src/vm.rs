@@ -30,8 +30,6 @@ pub mod event {
     pub const TIMER: u32 = 1 << 1;
     /// Somebody needs the state of its list registers: take it back.
     pub const FOLD: u32 = 1 << 2;
-    /// Somebody else may have to run on its CPU.
-    pub const LOOK: u32 = 1 << 3;
 }
 
 /// Why a VM is no longer running.

@@ -79,15 +79,15 @@ pub trait Seat {
     fn is_running(&self) -> bool;
 }
 
-impl Seat for Arc<Vm> {
+impl Seat for Option<Arc<Vm>> {
     fn name(&self) -> &str {
-        &self.name
+        self.as_ref().map_or("", |vm| &vm.name)
     }
     fn port(&self) -> Option<&Mutex<Pl011>> {
-        (!self.without_uart).then_some(&*self.uart)
+        self.as_ref().filter(|vm| !vm.without_uart).map(|vm| &*vm.uart)
     }
     fn is_running(&self) -> bool {
-        !self.is_stopping()
+        self.as_ref().is_some_and(|vm| !vm.is_stopping())
     }
 }
 

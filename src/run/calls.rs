@@ -2,6 +2,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use super::world::Ready;
 use super::{CpuLoop, Next};
 use crate::addr::GuestPhysAddr;
 use crate::exit::{Exit, SysReg, Trap, ec};
@@ -25,7 +26,7 @@ const SCTLR_CACHED: u64 = 1 | 1 << 2;
 impl<'w, M: Machine> CpuLoop<'w, M> {
     /// HVC or SMC; the PC is past it.
     #[inline(always)]
-    pub(super) fn call(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, immediate: u16) -> Next {
+    pub(super) fn call(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, immediate: u16) -> Next {
         match smccc::decode(&vcpu.regs, immediate) {
             Call::Value(value) => {
                 smccc::answer(&mut vcpu.regs, value);
@@ -36,7 +37,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     #[inline(never)]
-    fn serve(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, call: Call) -> Next {
+    fn serve(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, call: Call) -> Next {
         match call {
             Call::Value(value) => {
                 smccc::answer(&mut vcpu.regs, value);
@@ -73,7 +74,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         }
     }
 
-    fn power(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, request: Request) -> Next {
+    fn power(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, request: Request) -> Next {
         let result = match request {
             Request::SystemOff => return Next::Stop(Reason::PoweredOff),
             Request::SystemReset => return Next::Stop(Reason::Reset),
@@ -94,14 +95,14 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// CPU_ON (DEN0022 5.6).
-    fn cpu_on(&mut self, vm: &Vm, target: u64, entry: Entry) -> u64 {
+    fn cpu_on(&mut self, vm: &Arc<Vm>, target: u64, entry: Entry) -> u64 {
         let Some(id) = vm.by_affinity(target) else { return status::INVALID_PARAMETERS };
         if !vm.ram.range().contains(GuestPhysAddr::at(entry.point)) {
             return status::INVALID_ADDRESS;
         }
         match vm.power_on(id, entry.point, entry.context) {
             Some(vcpu) => {
-                self.admit(vcpu, self.id, Arrival::Started);
+                self.admit(Ready { vcpu, vm: vm.clone() }, self.id, Arrival::Started);
                 status::SUCCESS
             }
             None => status::ALREADY_ON,
@@ -109,7 +110,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// SYSTEM_SUSPEND (DEN0022 5.20): waits, then begins anew at `entry`.
-    fn suspend(&mut self, vm: &Vm, vcpu: &mut Vcpu, entry: Entry) -> Result<Next, u64> {
+    fn suspend(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, entry: Entry) -> Result<Next, u64> {
         if vm.slots().any(|(id, _)| id != vcpu.id && is_on(vm, id)) {
             return Err(status::DENIED);
         }
@@ -126,7 +127,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// A trapped MSR, MRS or system instruction. ID registers, which kernels read by the hundred, go first.
     #[inline(always)]
-    pub(super) fn sysreg(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, access: SysReg) -> Next {
+    pub(super) fn sysreg(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, access: SysReg) -> Next {
         if access.read
             && let Some((crm, op2)) = sysreg::id_register(access.reg)
         {
@@ -145,7 +146,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     #[inline(never)]
-    fn other_sysreg(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, access: SysReg) -> Next {
+    fn other_sysreg(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, access: SysReg) -> Next {
         // An emulated interface makes two exits of each interrupt: before anything is looked up.
         if vcpu.lists.emulated && sysreg::takes_or_ends(access.reg) {
             return match self.interface(vm, vcpu, access) {
@@ -157,7 +158,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     #[inline(never)]
-    fn looked_up_sysreg(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, access: SysReg) -> Next {
+    fn looked_up_sysreg(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, access: SysReg) -> Next {
         let value = match sysreg::lookup(access.reg, access.read) {
             Action::Id(crm, op2) => vm.ids.get(crm, op2),
             Action::Value(value) => value,
@@ -212,7 +213,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// A trapped CP15 access from AArch32 EL0: its physical timer, if EL1 lets it (CNTKCTL_EL1 traps to EL1
     /// first). The condition holds. ISS: Arm ARM D24.2.40, MCR or MRC and MCRR or MRRC.
-    pub(super) fn cp15(&mut self, vm: &Vm, vcpu: &mut Vcpu, trap: Trap) -> Next {
+    pub(super) fn cp15(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, trap: Trap) -> Next {
         let field = |lsb: u32, mask: u64| (trap.esr >> lsb & mask) as u8;
         let (read, crm, rt, double) =
             (trap.esr & 1 != 0, field(1, 15), field(5, 31), trap.class() == ec::CP15_64);
@@ -249,7 +250,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// A trapped register of the GIC's CPU interface: all of them where that is emulated; else ICC_DIR_EL1
     /// alone, and that at times. `None` if it is UNDEFINED.
-    fn interface(&mut self, vm: &Vm, vcpu: &mut Vcpu, access: SysReg) -> Option<u64> {
+    fn interface(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, access: SysReg) -> Option<u64> {
         let mut others = Kicks::NONE;
         if !vcpu.lists.emulated {
             self.machine.fold(vcpu);
@@ -264,7 +265,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Cache maintenance by set and way: the first of a series flushes the VM's memory by address, and then
     /// has the caches coming on watched. False while there is more to flush: the instruction is tried again.
-    fn set_way(&mut self, vm: &Vm, vcpu: &mut Vcpu) -> bool {
+    fn set_way(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu) -> bool {
         if vcpu.hcr & HCR_TVM != 0 {
             return true;
         }
@@ -277,7 +278,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// A watched write of a Stage 1 register. Memory is flushed once more when the caches go on or off.
     /// False while there is more to flush.
-    fn stage1_write(&mut self, vm: &Vm, vcpu: &mut Vcpu, reg: El1, value: u64) -> bool {
+    fn stage1_write(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, reg: El1, value: u64) -> bool {
         if reg == El1::Sctlr {
             let cached = |sctlr: u64| sctlr & SCTLR_CACHED == SCTLR_CACHED;
             let (before, after) = (cached(self.machine.el1(vcpu, El1::Sctlr)), cached(value));
@@ -293,7 +294,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// One step of flushing the VM's memory; true when that was the last.
-    fn flush_all(&mut self, vm: &Vm, vcpu: &mut Vcpu) -> bool {
+    fn flush_all(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu) -> bool {
         let from = vcpu.flush.unwrap_or(vm.ram.range().start());
         vcpu.flush = self.flush_step(vm, from);
         vcpu.flush.is_none()
@@ -311,12 +312,12 @@ fn done(vcpu: &mut Vcpu, access: SysReg, value: u64) -> Next {
 }
 
 /// Whether a vCPU is anything but off.
-fn is_on(vm: &Vm, id: crate::vcpu::VcpuId) -> bool {
+fn is_on(vm: &Arc<Vm>, id: crate::vcpu::VcpuId) -> bool {
     vm.slot(id).is_some_and(|slot| !slot.is_off())
 }
 
 /// AFFINITY_INFO (DEN0022 5.7): on if any of those meant is.
-fn affinity_info(vm: &Vm, target: u64, level: u8) -> u64 {
+fn affinity_info(vm: &Arc<Vm>, target: u64, level: u8) -> u64 {
     let mut found = false;
     for (id, mpidr) in vm.vcpus() {
         if Request::matches(target, level, mpidr) {

@@ -46,8 +46,8 @@ impl Counts {
     }
 
     /// Writes a table of each VM's exits to the log, the most frequent first.
-    pub fn report(mut self, vms: &[Arc<Vm>]) {
-        for (vm, rows) in vms.iter().zip(&mut self.0) {
+    pub fn report(mut self, vms: &[Option<Arc<Vm>>]) {
+        for (vm, rows) in vms.iter().flatten().zip(&mut self.0) {
             let total = rows.iter().fold(0u64, |sum, (_, count)| sum.saturating_add(*count));
             log::info!("vm {}: {total} exits", vm.name);
             // A handful of rows, and small code: the largest of what is left, again and again.

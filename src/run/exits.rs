@@ -21,7 +21,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Inlined into the loop together with `enter` and the decode, so that an exit is never put together just
     /// to be taken apart again.
     #[inline(always)]
-    pub(super) fn handle(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, exit: Exit) -> Next {
+    pub(super) fn handle(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, exit: Exit) -> Next {
         match exit {
             Exit::Mmio(mmio) if map::UART.contains(mmio.ipa()) => self.serial(vm, vcpu, mmio),
             Exit::Mmio(mmio) => self.mmio(vm, vcpu, mmio),
@@ -40,7 +40,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// The exits that are no part of a busy guest's day.
     #[inline(never)]
-    pub(super) fn handle_rare(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, exit: Exit) -> Next {
+    pub(super) fn handle_rare(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, exit: Exit) -> Next {
         match exit {
             Exit::Wfi(trap) => self.wfi(vm, vcpu, trap),
             Exit::Wfe(trap) => {
@@ -76,7 +76,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// WFI: blocks unless an interrupt would be signalled at once.
-    fn wfi(&mut self, vm: &Vm, vcpu: &mut Vcpu, trap: Trap) -> Next {
+    fn wfi(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, trap: Trap) -> Next {
         if condition_fails(vcpu, trap) {
             return Next::Resume;
         }
@@ -85,7 +85,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// Blocks unless the CPU interface has something to signal (PSTATE.I does not matter to WFI).
-    pub(super) fn block_unless_signalled(&mut self, vm: &Vm, vcpu: &mut Vcpu) -> Next {
+    pub(super) fn block_unless_signalled(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu) -> Next {
         self.machine.fold(vcpu);
         if vm.vgic.attention(vcpu.id) {
             self.sync(vm, vcpu);
@@ -103,7 +103,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// An abort that no device answers: another CPU may be between break and make, else it is the guest's.
     #[cold]
-    fn abort(&mut self, vm: &Vm, vcpu: &mut Vcpu, abort: Abort, exit: Exit) -> Next {
+    fn abort(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, abort: Abort, exit: Exit) -> Next {
         if abort.is_translation() && vm.stage2.lock().translate(abort.ipa).is_some() {
             return Next::Resume;
         }
@@ -112,7 +112,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// A load or store where no memory is.
     #[inline(never)]
-    pub(super) fn mmio(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+    pub(super) fn mmio(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
         match vm.vgic.frame(mmio.ipa()) {
             Some((frame, offset)) => self.vgic(vm, vcpu, mmio, frame, offset),
             None => self.on_bus(vm, vcpu, mmio),
@@ -121,7 +121,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// An access to a device on the bus, or to nothing.
     #[inline(never)]
-    pub(super) fn on_bus(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+    pub(super) fn on_bus(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
         let outcome = match vm.bus.find(mmio.ipa()) {
             Some((region, offset)) => {
                 let at = Access { offset, size: mmio.size(), now: self.machine.now() };
@@ -140,7 +140,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     #[inline(always)]
     pub(super) fn finish(
         &mut self,
-        vm: &Vm,
+        vm: &Arc<Vm>,
         vcpu: &mut Vcpu,
         mmio: Mmio,
         outcome: Result<u64, AccessError>,
@@ -157,7 +157,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     #[inline]
     fn device(
         &mut self,
-        vm: &Vm,
+        vm: &Arc<Vm>,
         vcpu: &Vcpu,
         mmio: &Mmio,
         region: &Region,
@@ -190,16 +190,16 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             let mut device = region.device.lock();
             device.advance(self.machine.now());
             let level = device.irq();
-            let kicks = region.line.as_ref().map_or(Kicks::NONE, |line| set_line(vm, line, level));
+            let kicks = region.line.as_ref().map_or(Kicks::NONE, |line| set_line(&vm, line, level));
             (kicks, device.deadline().filter(|_| !level))
         };
-        self.kick(vm, None, kicks);
+        self.kick(&vm, None, kicks);
         self.timers.set(Purpose::Device(vm.id, n), deadline);
     }
 
     /// The virtual timer's interrupt is a level: if the guest set its timer anew before it took the interrupt,
     /// there is none. Looked at where a guest could tell.
-    fn look_at_timer(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+    fn look_at_timer(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu) {
         if !self.machine.timer_line(vcpu) {
             let kicks = vm.vgic.retract_linked(vcpu.id, ppi::VIRTUAL_TIMER);
             self.kick(vm, Some(vcpu.id), kicks);
@@ -208,7 +208,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// An access to the interrupt controller.
     #[inline(always)]
-    fn vgic(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
+    fn vgic(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
         /// ISPENDRn, and ICPENDRn 0x80 further on, of GICD and GICR alike.
         const PENDING: u64 = 0x200;
         let write = if mmio.is_write() {
@@ -225,7 +225,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// A load of what is pending of 32 interrupts: if they are the reader's own, the timer's line has a say that
     /// the vGIC does not know of.
     #[cold]
-    fn vgic_pending(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
+    fn vgic_pending(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio, frame: Frame, offset: u64) -> Next {
         let private = offset & 0x7f == 0 && frame != Frame::Gicc;
         if private {
             self.look_at_timer(vm, vcpu);
@@ -246,7 +246,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Does what came of an access.
     #[inline(always)]
-    fn vgic_outcome(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio, outcome: Outcome) -> Next {
+    fn vgic_outcome(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio, outcome: Outcome) -> Next {
         match outcome {
             Outcome::Done(value, kicks) => {
                 self.kick(vm, Some(vcpu.id), kicks);
@@ -268,7 +268,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// The same for what list registers have to be read for. Where it was is found out again, so that it need not
     /// be kept by accesses that are done at once.
     #[cold]
-    fn vgic_folded(&mut self, vm: &Vm, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+    fn vgic_folded(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
         self.machine.fold(vcpu);
         self.mmio(vm, vcpu, mmio)
     }
@@ -276,7 +276,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Has another vCPU take back what its list registers hold. The PC stays: the access is tried again when the
     /// answer is in.
     #[cold]
-    fn ask(&mut self, vm: &Vm, other: VcpuId) -> Next {
+    fn ask(&mut self, vm: &Arc<Vm>, other: VcpuId) -> Next {
         if let Some(slot) = vm.slot(other) {
             slot.post(event::FOLD);
         }
@@ -319,7 +319,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// The emulated physical timer was written, or its time may have come.
-    pub(super) fn physical_timer_changed(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+    pub(super) fn physical_timer_changed(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu) {
         let now = self.machine.now();
         let guest_now = now.0.wrapping_sub(vcpu.cntvoff);
         let fires = vcpu.physical_timer.fires(guest_now);
@@ -331,7 +331,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// The part of the VM's RAM that one step of a cache flush covers.
-    pub(super) fn flush_step(&mut self, vm: &Vm, from: GuestPhysAddr) -> Option<GuestPhysAddr> {
+    pub(super) fn flush_step(&mut self, vm: &Arc<Vm>, from: GuestPhysAddr) -> Option<GuestPhysAddr> {
         /// At 64-byte lines, some 8,000 instructions.
         const STEP: u64 = 128 << 10;
         let range = vm.ram.range();
@@ -346,12 +346,12 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 /// A device's interrupt line has this level now. Called with the device's lock held: two CPUs that use a device
 /// must not tell its levels in another order than it had them.
 #[inline(always)]
-pub(super) fn set_line(vm: &Vm, line: &Line, level: bool) -> Kicks {
+pub(super) fn set_line(vm: &Arc<Vm>, line: &Line, level: bool) -> Kicks {
     if line.changed(level) { line_changed(vm, line.spi, level) } else { Kicks::NONE }
 }
 
 #[inline(never)]
-fn line_changed(vm: &Vm, spi: u16, level: bool) -> Kicks {
+fn line_changed(vm: &Arc<Vm>, spi: u16, level: bool) -> Kicks {
     vm.vgic.set_spi(spi, level)
 }
 

@@ -8,6 +8,7 @@ use crate::slot::Called;
 use crate::vcpu::{Vcpu, VcpuId, VmId};
 use crate::vdev::vgic::Raised;
 use crate::vm::{Vm, event};
+use alloc::sync::Arc;
 
 /// How many timers are served in one stay at EL2.
 const AT_ONCE: usize = 16;
@@ -19,7 +20,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     ///
     /// Takes one: if there are more, the next entry ends at once.
     #[inline(always)]
-    pub(super) fn interrupted(&mut self, vm: &Vm, vcpu: &mut Vcpu) -> bool {
+    pub(super) fn interrupted(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu) -> bool {
         match self.machine.irq_ack() {
             Some(id @ ppi::VIRTUAL_TIMER) => {
                 self.machine.irq_done(id, true);
@@ -68,7 +69,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 if let Some(vcpu) = vcpu
                     && let Some(vm) = self.world.vm(vcpu.vm)
                 {
-                    self.sync(vm, vcpu);
+                    self.sync(&vm, vcpu);
                 }
             }
             _ => {
@@ -85,7 +86,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     fn virtual_timer(&mut self, vcpu: &Vcpu, id: IntId) -> bool {
         let Some(vm) = self.world.vm(vcpu.vm) else { return false };
         let kicks = vm.vgic.raise_linked(vcpu.id, id);
-        self.kick(vm, Some(vcpu.id), kicks);
+        self.kick(&vm, Some(vcpu.id), kicks);
         true
     }
 
@@ -127,7 +128,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// A timer of a vCPU that is here, or was parked here: others' are older than what they wait for now.
     fn vcpu_timer(&mut self, vm: VmId, id: VcpuId, now: Ticks) {
-        let Some(slot) = self.world.vm(vm).and_then(|vm| vm.slot(id)) else { return };
+        let Some(vm) = self.world.vm(vm) else { return };
+        let Some(slot) = vm.slot(id) else { return };
         let me = self.id;
         let is_due = |vcpu: &alloc::boxed::Box<Vcpu>, home| {
             home == me && vcpu.next_deadline(0).is_some_and(|at| at <= now.0)
@@ -138,7 +140,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 slot.post(event::TIMER);
             }
             Called::On(_) => {}
-            other => self.called(other),
+            other => self.called(&vm, other),
         }
     }
 

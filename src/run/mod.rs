@@ -54,11 +54,9 @@ pub use self::world::World;
 use self::world::Desk;
 use crate::machine::{Machine, Ticks};
 use crate::sched::Timers;
-use crate::slot::Slot;
 use crate::vcpu::{CpuId, Vcpu, VmId};
 use crate::vdev::vgic::{Kicks, Raised};
 use crate::vm::{Reason, Vm, event};
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
@@ -84,8 +82,6 @@ pub struct CpuLoop<'w, M> {
     world: &'w World,
     id: CpuId,
     desk: &'w Desk,
-    /// The place of the vCPU that has this CPU, and its VM.
-    here: Option<(VmId, &'w Slot<Box<Vcpu>>)>,
     timers: Timers,
     /// When the running vCPU's slice ends, while somebody else waits, or its cap.
     slice_end: Ticks,
@@ -120,12 +116,14 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     pub fn new(machine: M, world: &'w World, id: CpuId) -> Self {
         let desk = world.own_desk(id);
         Self {
-            timers: Timers::new(world.vms().iter().map(|vm| vm.slots().count()), DEVICES),
+            timers: Timers::new(
+                world.vms().iter().map(|vm| vm.as_ref().map_or(0, |vm| vm.slots().count())),
+                DEVICES,
+            ),
             machine,
             world,
             id,
             desk,
-            here: None,
             slice_end: Ticks::NEVER,
             wanted: false,
             owed: None,
@@ -144,7 +142,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Sees to it that silent VMs are noticed: on one CPU.
     pub fn watch_all(&mut self) {
-        self.world.vms().iter().for_each(|vm| self.watch(vm.id));
+        self.world.vms().iter().flatten().for_each(|vm| self.watch(vm.id));
     }
 
     /// Runs guests until every VM has stopped.
@@ -152,7 +150,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let mut next = None;
         while self.world.is_running() {
             match next.take().or_else(|| self.find_work()) {
-                Some(vcpu) => next = self.host(vcpu),
+                Some(ready) => next = self.host(ready),
                 None => self.idle(None),
             }
         }
@@ -167,7 +165,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Has a vCPU that was suspended begin anew.
     #[inline(always)]
-    fn begin(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+    fn begin(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu) {
         if let Some((entry, x0)) = vcpu.resume_at.take() {
             self.put_aside(vm, vcpu);
             vm.renew(vcpu, entry, x0);
@@ -175,7 +173,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// Enters the vCPU again and again until it blocks, yields or goes off.
-    fn stint(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu) -> Stint {
+    fn stint(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu) -> Stint {
         let Some(slot) = vm.slot(vcpu.id) else { return Stint::Off };
         self.begin(vm, vcpu);
         let attention = vm.vgic.attention_flag(vcpu.id);
@@ -207,7 +205,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// not: it has to put each exit together.
     #[cold]
     #[inline(never)]
-    fn counted_stint(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu) -> Stint {
+    fn counted_stint(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu) -> Stint {
         let Some(slot) = vm.slot(vcpu.id) else { return Stint::Off };
         self.begin(vm, vcpu);
         loop {
@@ -235,28 +233,25 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Handles messages; how the stint ends by it, if it does.
     #[cold]
-    fn read_mail(&mut self, vm: &Vm, vcpu: &mut Vcpu, mail: u32) -> Option<Stint> {
+    fn read_mail(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, mail: u32) -> Option<Stint> {
         if mail & event::TIMER != 0 {
             self.physical_timer_changed(vm, vcpu);
         }
         if mail & event::FOLD != 0 {
             self.sync(vm, vcpu);
         }
-        if mail & event::STOP != 0 {
-            return Some(Stint::Off);
-        }
-        (mail & event::LOOK != 0 && self.is_over(vcpu)).then_some(Stint::Yielded)
+        (mail & event::STOP != 0).then_some(Stint::Off)
     }
 
     /// Takes back what the guest did with its list registers, and fills them anew.
     #[inline(always)]
-    pub(super) fn sync(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+    pub(super) fn sync(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu) {
         self.sync_raised(vm, vcpu, Raised::NOTHING);
     }
 
     /// The same, once something has been raised for `vcpu`.
     #[inline(never)]
-    pub(super) fn sync_raised(&mut self, vm: &Vm, vcpu: &mut Vcpu, raised: Raised) {
+    pub(super) fn sync_raised(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, raised: Raised) {
         self.machine.fold(vcpu);
         let others = vm.vgic.sync_raised(vcpu.id, &mut vcpu.lists, raised);
         if !others.is_empty() {
@@ -266,7 +261,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// The same with an SGI that a GICv2 guest's vCPU sent to itself.
     #[inline(never)]
-    fn sync_sgi(&mut self, vm: &Vm, vcpu: &mut Vcpu, sgi: u32) {
+    fn sync_sgi(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, sgi: u32) {
         self.machine.fold(vcpu);
         let others = vm.vgic.sync_sgi(vcpu.id, &mut vcpu.lists, sgi);
         if !others.is_empty() {

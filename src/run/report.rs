@@ -8,6 +8,7 @@ use crate::regs::GuestRegs;
 use crate::sched::Purpose;
 use crate::vcpu::{Vcpu, VmId};
 use crate::vm::{Reason, Vm};
+use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::Ordering;
 
@@ -88,7 +89,7 @@ fn hex(value: u64) -> [u8; 16] {
 impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Stops a VM and says so.
     #[cold]
-    pub(super) fn stop(&mut self, vm: &Vm, vcpu: &mut Vcpu, reason: Reason) {
+    pub(super) fn stop(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, reason: Reason) {
         if vm.stop(reason.clone()) {
             self.stopped(vm, Some(vcpu), &reason);
         }
@@ -96,7 +97,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// A VM has just stopped: tells people, and whoever waits for the last of them.
     #[cold]
-    pub(super) fn stopped(&mut self, vm: &Vm, vcpu: Option<&Vcpu>, reason: &Reason) {
+    pub(super) fn stopped(&mut self, vm: &Arc<Vm>, vcpu: Option<&Vcpu>, reason: &Reason) {
         // What another one's report lacks comes before.
         self.report_on(usize::MAX);
         match vcpu {
@@ -111,7 +112,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                     log::error!("  ESR_EL2 {esr:#x}");
                 }
                 // The rest follows, a few lines in each stay at EL2; the screen stays until then.
-                self.world.console.stopping(self.world.vms(), usize::from(vm.id.0));
+                self.world.console.stopping(&self.world.vms(), usize::from(vm.id.0));
                 self.report = Some(Report { vm: vm.id, regs: regs.clone(), next: 0 });
                 self.console_soon();
             }
@@ -139,7 +140,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         } else if let Some(report) = self.report.take()
             && let Some(vm) = self.world.vm(report.vm)
         {
-            self.console_stopped(vm);
+            self.console_stopped(&vm);
         }
     }
 
@@ -171,7 +172,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
                 vm.name,
                 vcpu.id.0,
                 vcpu.regs.pc,
-                Nearest(vm, vcpu.regs.pc)
+                Nearest(&vm, vcpu.regs.pc)
             ),
             None => {
                 let waits = vm.slots().find_map(|(id, slot)| Some((id, slot.peek(|vcpu| vcpu.regs.pc)?)));

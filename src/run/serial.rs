@@ -4,6 +4,7 @@
 
 use super::exits::{set_line, stored};
 use super::report::ROWS_AT_ONCE;
+use super::world::Place;
 use super::{CpuLoop, Next};
 use crate::addr::Address;
 use crate::console::{Front, Patience, Screen};
@@ -24,7 +25,7 @@ const PATIENCE_MS: u64 = 20;
 /// How long what comes in pieces waits between them, in milliseconds.
 const SOON_MS: u64 = 1;
 
-impl<M: Machine> Front<Arc<Vm>> for CpuLoop<'_, M> {
+impl<M: Machine> Front<Place> for CpuLoop<'_, M> {
     fn put(&mut self, bytes: &[u8]) -> usize {
         self.machine.console_put(bytes)
     }
@@ -37,16 +38,18 @@ impl<M: Machine> Front<Arc<Vm>> for CpuLoop<'_, M> {
     fn listen(&mut self, on: bool) {
         self.machine.console_listen(on);
     }
-    fn level(&mut self, vm: &Arc<Vm>, high: bool) {
-        let kicks = set_line(vm, &vm.uart_line, high);
-        self.kick(vm, None, kicks);
+    fn level(&mut self, place: &Place, high: bool) {
+        if let Some(vm) = place {
+            let kicks = set_line(vm, &vm.uart_line, high);
+            self.kick(vm, None, kicks);
+        }
     }
 }
 
 /// The machine once no guest runs any more: what [`Console::flush`](crate::console::Console::flush) needs.
 pub struct LastWords<'m, M>(pub &'m mut M);
 
-impl<M: Machine> Front<Arc<Vm>> for LastWords<'_, M> {
+impl<M: Machine> Front<Place> for LastWords<'_, M> {
     fn put(&mut self, bytes: &[u8]) -> usize {
         self.0.console_put(bytes)
     }
@@ -55,13 +58,13 @@ impl<M: Machine> Front<Arc<Vm>> for LastWords<'_, M> {
     }
     fn want_room(&mut self, _: bool) {}
     fn listen(&mut self, _: bool) {}
-    fn level(&mut self, _: &Arc<Vm>, _: bool) {}
+    fn level(&mut self, _: &Place, _: bool) {}
 }
 
 impl<'w, M: Machine> CpuLoop<'w, M> {
     /// A load or store: what the port puts out goes on to the line, what was typed comes in.
     #[inline(never)]
-    pub(super) fn serial(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
+    pub(super) fn serial(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, mmio: Mmio) -> Next {
         if vm.without_uart {
             return self.on_bus(vm, vcpu, mmio);
         }
@@ -88,7 +91,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         } else {
             let result = uart.read(access(offset, &mmio));
             if console.is_deaf() {
-                console.accessed(self, self.world.vms(), screen, &mut uart);
+                console.accessed(self, &self.world.vms(), screen, &mut uart);
             }
             result
         };
@@ -105,7 +108,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     #[inline(never)]
     fn port_written(
         &mut self,
-        vm: &'w Arc<Vm>,
+        vm: &Arc<Vm>,
         uart: &mut Pl011,
         at: Access,
         value: u64,
@@ -113,19 +116,19 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let result = uart.write(at, value).map(|()| 0);
         if uart.has_output() {
             vm.spoke.store(true, Ordering::Relaxed);
-            self.world.console.accessed(self, self.world.vms(), Screen(vm.id.0), uart);
+            self.world.console.accessed(self, &self.world.vms(), Screen(vm.id.0), uart);
         }
         result
     }
 
     /// The line interrupted: somebody typed, or it takes bytes again.
     pub(super) fn console_interrupt(&mut self) {
-        self.world.console.interrupt(self, self.world.vms());
+        self.world.console.interrupt(self, &self.world.vms());
     }
 
     /// Moves what waits: own lines and the shown screen out.
     pub(super) fn refresh_console(&mut self) {
-        self.world.console.refresh(self, self.world.vms(), Patience::LineEnd);
+        self.world.console.refresh(self, &self.world.vms(), Patience::LineEnd);
         self.limit_patience();
     }
 
@@ -147,7 +150,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// The console's timer fired.
     pub(super) fn console_due(&mut self) {
         if self.report.is_none() {
-            return self.world.console.refresh(self, self.world.vms(), Patience::Pause);
+            return self.world.console.refresh(self, &self.world.vms(), Patience::Pause);
         }
         self.report_on(ROWS_AT_ONCE);
         if self.report.is_none() {
@@ -156,8 +159,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// A VM has stopped: its last output, then another screen.
-    pub(super) fn console_stopped(&mut self, vm: &Vm) {
-        self.world.console.stopped(self, self.world.vms(), usize::from(vm.id.0));
+    pub(super) fn console_stopped(&mut self, vm: &Arc<Vm>) {
+        self.world.console.stopped(self, &self.world.vms(), usize::from(vm.id.0));
         self.limit_patience();
     }
 }

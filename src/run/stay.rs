@@ -1,7 +1,7 @@
 //! A vCPU's stay on this CPU: how it begins, when it is over, and where the vCPU goes then.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use super::world::Queue;
+use super::world::{Queue, Ready};
 use super::{CpuLoop, Stint};
 use crate::machine::{Machine, Ticks};
 use crate::sched::{Arrival, Purpose};
@@ -18,7 +18,7 @@ enum Waited {
     /// It has something to do.
     Woken,
     /// This one is to run here instead.
-    Displaced(Box<Vcpu>),
+    Displaced(Ready),
     /// No VM runs any more.
     Over,
 }
@@ -27,11 +27,11 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Something to run: of this CPU's own queue, or of another's.
     ///
     /// Without anything there, this CPU counts as idle and has looked once more since, so that it may wait.
-    pub(super) fn find_work(&mut self) -> Option<Box<Vcpu>> {
+    pub(super) fn find_work(&mut self) -> Option<Ready> {
         if self.desk.is_wanted()
-            && let Some(vcpu) = self.pick()
+            && let Some(ready) = self.pick()
         {
-            return Some(vcpu);
+            return Some(ready);
         }
         self.world.set_idle(self.id, true);
         let found = self.pick();
@@ -42,7 +42,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// The best of this CPU's queue; without any, one that waits elsewhere and may run here.
-    fn pick(&mut self) -> Option<Box<Vcpu>> {
+    fn pick(&mut self) -> Option<Ready> {
         let now = self.machine.now();
         let picked = self.pop(&mut self.desk.queue(), now);
         if picked.is_some() {
@@ -60,7 +60,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Takes the best out of this CPU's queue, and notes how long it may run.
     #[inline(always)]
-    fn pop(&mut self, queue: &mut Queue<'_>, now: Ticks) -> Option<Box<Vcpu>> {
+    fn pop(&mut self, queue: &mut Queue<'_>, now: Ticks) -> Option<Ready> {
         if queue.next_release().is_some() {
             queue.release(now);
         }
@@ -71,7 +71,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Notes how long who runs may run, and what else there is to be done for this queue.
     #[inline(always)]
-    fn look_at(&mut self, queue: &Queue<'_>) {
+    pub(super) fn look_at(&mut self, queue: &Queue<'_>) {
         self.slice_end = queue.slice_end().unwrap_or(Ticks::NEVER);
         self.wanted = queue.waiting() != 0;
         self.release = queue.next_release().unwrap_or(Ticks::NEVER);
@@ -79,51 +79,46 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Has the vCPU on this CPU until it must give it up: runs it, and waits with it while nobody else wants to run.
     /// Returns who takes its place, if that is known.
-    pub(super) fn host(&mut self, mut vcpu: Box<Vcpu>) -> Option<Box<Vcpu>> {
-        let vm = self.world.vm(vcpu.vm)?;
-        let slot = vm.slot(vcpu.id)?;
-        slot.board(self.id);
-        self.here = Some((vm.id, slot));
-        self.arrive(vm, &mut vcpu);
-        let next = loop {
+    pub(super) fn host(&mut self, ready: Ready) -> Option<Ready> {
+        let Ready { mut vcpu, vm } = ready;
+        vm.slot(vcpu.id)?.board(self.id);
+        self.arrive(&vm, &mut vcpu);
+        loop {
             let stint = match self.counts {
-                None => self.stint(vm, &mut vcpu),
-                Some(_) => self.counted_stint(vm, &mut vcpu),
+                None => self.stint(&vm, &mut vcpu),
+                Some(_) => self.counted_stint(&vm, &mut vcpu),
             };
             match stint {
                 Stint::Yielded if self.stays(&mut vcpu) => continue,
-                Stint::Yielded => break self.give_way(vm, vcpu),
+                Stint::Yielded => return self.give_way(Ready { vcpu, vm }),
                 Stint::Blocked => {
                     self.desk.queue().leave(&mut vcpu.account, self.machine.now());
-                    match self.wait(vm, &mut vcpu) {
+                    match self.wait(&vm, &mut vcpu) {
                         Waited::Woken => {
                             if self.desk.queue().resume(&mut vcpu.account, self.machine.now()) {
                                 self.new_slice(&mut vcpu);
                                 continue;
                             }
-                            self.here = None;
-                            self.put(vm, &mut vcpu);
-                            self.requeue(vm, vcpu, Arrival::Woken);
+                            self.put(&vm, &mut vcpu);
+                            self.requeue(Ready { vcpu, vm }, Arrival::Woken);
                         }
                         Waited::Displaced(other) => {
-                            self.park(vm, vcpu);
+                            self.park(Ready { vcpu, vm });
                             // It may have come back into this queue at once.
                             self.look_at(&self.desk.queue());
-                            break Some(other);
+                            return Some(other);
                         }
                         Waited::Over => {}
                     }
                 }
-                Stint::Off => self.switch_off(vm, vcpu),
+                Stint::Off => self.switch_off(&vm, vcpu),
             }
-            break None;
-        };
-        self.here = None;
-        next
+            return None;
+        }
     }
 
     /// A vCPU gets on this CPU.
-    fn arrive(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+    fn arrive(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu) {
         // Somebody else may be idle, and this CPU has more than it can do.
         if self.wanted {
             self.share();
@@ -206,10 +201,10 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// The vCPU goes back into a queue: this CPU's, for the next to come out of it, or another's that has less to do.
-    fn give_way(&mut self, vm: &'w Vm, mut vcpu: Box<Vcpu>) -> Option<Box<Vcpu>> {
-        self.here = None;
-        self.put(vm, &mut vcpu);
-        self.forget_timer(vm, &mut vcpu);
+    fn give_way(&mut self, mut ready: Ready) -> Option<Ready> {
+        let Ready { vcpu, vm } = &mut ready;
+        self.put(vm, vcpu);
+        self.forget_timer(vm, vcpu);
         if let Some(slot) = vm.slot(vcpu.id) {
             slot.queue();
         }
@@ -219,27 +214,28 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         let arrival = if queue.should_preempt(now) { Arrival::Expired } else { Arrival::Yielded };
         queue.leave(&mut vcpu.account, now);
         if cpu == self.id {
-            queue.push(vcpu, arrival, now);
+            queue.push(ready, arrival, now);
             return self.pop(&mut queue, now);
         }
         drop(queue);
-        self.admit_to(cpu, vcpu, arrival);
+        self.admit_to(cpu, ready, arrival);
         None
     }
 
     /// Puts a vCPU that was put off this CPU into a queue.
-    fn requeue(&mut self, vm: &Vm, mut vcpu: Box<Vcpu>, arrival: Arrival) {
+    fn requeue(&mut self, mut ready: Ready, arrival: Arrival) {
+        let Ready { vcpu, vm } = &mut ready;
         // Its timers are looked at once it runs again.
-        self.forget_timer(vm, &mut vcpu);
+        self.forget_timer(vm, vcpu);
         if let Some(slot) = vm.slot(vcpu.id) {
             slot.queue();
         }
-        self.admit(vcpu, self.id, arrival);
+        self.admit(ready, self.id, arrival);
     }
 
     /// Nobody watches its timers here any more.
     #[inline(always)]
-    fn forget_timer(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+    fn forget_timer(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu) {
         if vcpu.timed {
             self.timers.set(Purpose::Vcpu(vm.id, vcpu.id), None);
             vcpu.timed = false;
@@ -247,7 +243,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// Has its timers watched here, in place of its own.
-    pub(super) fn watch_timer(&mut self, vm: &Vm, vcpu: &mut Vcpu, deadline: Option<Ticks>) {
+    pub(super) fn watch_timer(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu, deadline: Option<Ticks>) {
         if vcpu.timed || deadline.is_some() {
             self.timers.set(Purpose::Vcpu(vm.id, vcpu.id), deadline);
             vcpu.timed = true;
@@ -257,39 +253,38 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Takes everything of the vCPU off this CPU. A system error that it leaves behind ends its VM.
     ///
     /// What it has listed stays listed: for a vCPU that is queued, and looks at its flags before it runs again.
-    fn put(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+    fn put(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu) {
         if self.machine.put(vcpu) {
             self.stop(vm, vcpu, Reason::SystemError);
         }
     }
 
     /// The same for one that nobody knows when to run again: others need not ask it what it has listed.
-    pub(super) fn put_aside(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+    pub(super) fn put_aside(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu) {
         self.put(vm, vcpu);
         let kicks = vm.vgic.unload(vcpu.id, &mut vcpu.lists);
         self.kick(vm, Some(vcpu.id), kicks);
     }
 
     /// Puts a waiting vCPU aside, with a software timer in place of its own.
-    fn park(&mut self, vm: &'w Vm, mut vcpu: Box<Vcpu>) {
-        self.here = None;
-        self.put_aside(vm, &mut vcpu);
+    fn park(&mut self, ready: Ready) {
+        let Ready { mut vcpu, vm } = ready;
+        self.put_aside(&vm, &mut vcpu);
         let id = vcpu.id;
         let Some(slot) = vm.slot(id) else { return };
         let deadline = vcpu.next_deadline(vm.vgic.pending_private(id)).map(Ticks);
-        self.watch_timer(vm, &mut vcpu, deadline);
+        self.watch_timer(&vm, &mut vcpu, deadline);
         self.rearm();
         // What is listed no more is looked at by the same rules.
         let signals = vm.vgic.signals(id, &vcpu.lists);
         let parked = if signals { Err(vcpu) } else { slot.block(vcpu, self.id, || vm.vgic.attention(id)) };
         if let Err(vcpu) = parked {
-            self.requeue(vm, vcpu, Arrival::Woken);
+            self.requeue(Ready { vcpu, vm }, Arrival::Woken);
         }
     }
 
     /// A vCPU is off: by its own wish, or as its VM stops. Then it has the next one do the same.
-    fn switch_off(&mut self, vm: &'w Arc<Vm>, mut vcpu: Box<Vcpu>) {
-        self.here = None;
+    fn switch_off(&mut self, vm: &Arc<Vm>, mut vcpu: Box<Vcpu>) {
         self.put_aside(vm, &mut vcpu);
         self.desk.queue().leave(&mut vcpu.account, self.machine.now());
         self.forget_timer(vm, &mut vcpu);
@@ -300,7 +295,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// A vCPU that nothing of is on a CPU is off from here on; true if it was the last.
-    fn is_off(&mut self, vm: &Vm, vcpu: Box<Vcpu>) -> bool {
+    fn is_off(&mut self, vm: &Arc<Vm>, vcpu: Box<Vcpu>) -> bool {
         self.kick(vm, None, vm.vgic.switched_off(vcpu.id));
         let last = vm.power_off(vcpu);
         if last {
@@ -314,7 +309,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Has the others of a VM that stops do the same: those that wait are off at once, the first that can run is called,
     /// and goes on with this. So nobody has to call all.
-    fn pass_on(&mut self, vm: &Vm, from: VcpuId) {
+    fn pass_on(&mut self, vm: &Arc<Vm>, from: VcpuId) {
         for (n, (_, slot)) in vm.slots_after(from).filter(|(_, slot)| !slot.is_off()).enumerate() {
             if n & 15 == 15 {
                 self.breathe();
@@ -344,7 +339,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// Waits for something to run with the blocked `vcpu` still resident.
-    fn wait(&mut self, vm: &'w Arc<Vm>, vcpu: &mut Vcpu) -> Waited {
+    fn wait(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu) -> Waited {
         // Whether it blocks has just been found out.
         let mut stirred = false;
         loop {

@@ -102,7 +102,7 @@ pub(super) fn run_with(fake: Fake, vms: &[u16], gic: Gic) -> (Fake, Vec<Arc<Vm>>
     let (vms, memory): (Vec<_>, Vec<_>) =
         vms.iter().enumerate().map(|(id, &vcpus)| vm(id as u16, vcpus, gic)).unzip();
     let world = World::new(vms.clone(), 1, 1_000_000, Table::new(8, vms.len(), 1));
-    for vm in world.vms() {
+    for vm in world.vms().iter().flatten() {
         world.start(vm, 0x4020_0000, 0x4000_0000, Ticks(0));
     }
     let mut cpu = CpuLoop::new(fake, &world, CpuId(0));
@@ -515,7 +515,7 @@ fn set_way_maintenance_flushes_the_ram_in_pieces_and_once() {
 fn exits_are_counted_by_reason_when_asked() {
     let (vm, memory) = vm(0, 1, Gic { version: GicVersion::V3, emulated: false });
     let world = World::new(vec![vm], 1, 1_000_000, Table::new(8, 1, 1));
-    world.start(&world.vms()[0], 0x4020_0000, 0x4000_0000, Ticks(0));
+    world.start(world.vms()[0].as_ref().unwrap(), 0x4020_0000, 0x4000_0000, Ticks(0));
     let id = SysRegId::new(3, 0, 0, 4, 0);
     let steps = vec![
         step(|_, vcpu| hvc(vcpu, 0x8400_0000, [0; 3])),

@@ -5,13 +5,15 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::CpuLoop;
+use super::world::Ready;
 use crate::machine::Machine;
 use crate::sched::Arrival;
 use crate::slot::Called;
 use crate::vcpu::{CpuId, Vcpu, VcpuId};
 use crate::vdev::vgic::Kicks;
-use crate::vm::{Vm, event};
+use crate::vm::Vm;
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 /// How many vCPUs are called in one stay at EL2 while a guest runs here.
 const AT_ONCE: u32 = 16;
@@ -19,7 +21,7 @@ const AT_ONCE: u32 = 16;
 impl<M: Machine> CpuLoop<'_, M> {
     /// Wakes the vCPUs that have something new; `me` is running here and looks for itself.
     #[inline(always)]
-    pub(super) fn kick(&mut self, vm: &Vm, me: Option<VcpuId>, kicks: Kicks) {
+    pub(super) fn kick(&mut self, vm: &Arc<Vm>, me: Option<VcpuId>, kicks: Kicks) {
         if !kicks.is_empty() {
             let others = me.map_or(kicks, |me| kicks.without(me));
             if !others.is_empty() {
@@ -29,7 +31,7 @@ impl<M: Machine> CpuLoop<'_, M> {
     }
 
     #[inline(never)]
-    pub(super) fn wake_all(&mut self, vm: &Vm, kicks: Kicks) {
+    pub(super) fn wake_all(&mut self, vm: &Arc<Vm>, kicks: Kicks) {
         if kicks.bits().count_ones() > AT_ONCE {
             return self.wake_many(vm, kicks);
         }
@@ -39,7 +41,7 @@ impl<M: Machine> CpuLoop<'_, M> {
     /// Wakes some, and owes it to the others: whoever is entered next is interrupted soon, so that no stay at EL2 is
     /// long. They have something to look at already, and find it by themselves if they come to run before.
     #[cold]
-    fn wake_many(&mut self, vm: &Vm, mut kicks: Kicks) {
+    fn wake_many(&mut self, vm: &Arc<Vm>, mut kicks: Kicks) {
         // Of another VM, or of this one by somebody else's hand.
         while self.owed.is_some() {
             self.pay();
@@ -58,7 +60,7 @@ impl<M: Machine> CpuLoop<'_, M> {
         let Some((vm, mut kicks)) = self.owed.take() else { return };
         let Some(vm) = self.world.vm(vm) else { return };
         for id in kicks.by_ref().take(AT_ONCE as usize) {
-            self.wake(vm, id);
+            self.wake(&vm, id);
         }
         if !kicks.is_empty() {
             self.owed = Some((vm.id, kicks));
@@ -67,38 +69,47 @@ impl<M: Machine> CpuLoop<'_, M> {
     }
 
     /// Has a vCPU look: takes it out of its slot if it waits there, kicks its CPU if it runs on another.
-    pub(super) fn wake(&mut self, vm: &Vm, id: VcpuId) {
+    pub(super) fn wake(&mut self, vm: &Arc<Vm>, id: VcpuId) {
         if let Some(slot) = vm.slot(id) {
-            self.called(slot.call());
+            self.called(vm, slot.call());
         }
     }
 
-    pub(super) fn called(&mut self, called: Called<Box<Vcpu>>) {
+    pub(super) fn called(&mut self, vm: &Arc<Vm>, called: Called<Box<Vcpu>>) {
         match called {
             Called::On(cpu) if cpu != self.id => self.machine.kick(cpu),
-            Called::Woken { vcpu, home } => self.admit(vcpu, home, Arrival::Woken),
+            Called::Woken { vcpu, home } => {
+                self.admit(Ready { vcpu, vm: vm.clone() }, home, Arrival::Woken);
+            }
             // What is on this CPU, or in a queue, looks before it enters.
             Called::On(_) | Called::Nothing => {}
         }
     }
 
     /// Puts a runnable vCPU into the queue of the CPU where it is to run, and has that look.
-    pub(super) fn admit(&mut self, vcpu: Box<Vcpu>, home: CpuId, arrival: Arrival) {
-        let cpu = self.world.place(vcpu.affinity, home);
-        self.admit_to(cpu, vcpu, arrival);
+    pub(super) fn admit(&mut self, ready: Ready, home: CpuId, arrival: Arrival) {
+        let cpu = self.world.place(ready.vcpu.affinity, home);
+        self.admit_to(cpu, ready, arrival);
     }
 
     /// The same for a CPU that has been chosen.
-    pub(super) fn admit_to(&mut self, cpu: CpuId, vcpu: Box<Vcpu>, arrival: Arrival) {
-        let allowed = vcpu.affinity;
+    pub(super) fn admit_to(&mut self, cpu: CpuId, ready: Ready, arrival: Arrival) {
+        let allowed = ready.vcpu.affinity;
         let Some(desk) = self.world.desk(cpu) else { return };
-        let look = desk.queue().push(vcpu, arrival, self.machine.now());
+        let mut queue = desk.queue();
+        let look = queue.push(ready, arrival, self.machine.now());
         if look && cpu != self.id {
+            drop(queue);
             desk.ask();
             return self.machine.kick(cpu);
         }
-        if look && let Some((_, slot)) = self.here {
-            slot.post(event::LOOK);
+        if look {
+            // Who runs here may have to stop for it, at once or soon.
+            self.look_at(&queue);
+        }
+        drop(queue);
+        if look {
+            self.rearm();
         }
         // It waits its turn. Who became idle since it was placed may have looked before it was there.
         if let Some(idler) = self.world.idler(allowed, cpu) {

@@ -7,7 +7,7 @@
 use super::Counts;
 use crate::console::{self, Console};
 use crate::machine::Ticks;
-use crate::sched::{Arrival, RunQueue};
+use crate::sched::{Account, Arrival, RunQueue, Runnable};
 use crate::sync::{Mutex, MutexGuard};
 use crate::vcpu::{CpuId, Vcpu, VmId};
 use crate::vm::{Reason, Vm};
@@ -26,9 +26,30 @@ pub(super) fn bit(cpu: CpuId) -> u64 {
     1u64.wrapping_shl(cpu.0.into())
 }
 
+/// A vCPU that can run, and its VM, which so lives as long as it.
+pub(super) struct Ready {
+    pub(super) vcpu: Box<Vcpu>,
+    pub(super) vm: Arc<Vm>,
+}
+
+impl Runnable for Ready {
+    #[inline(always)]
+    fn account(&mut self) -> &mut Account {
+        &mut self.vcpu.account
+    }
+
+    #[inline]
+    fn may_run_on(&self, cpu: CpuId) -> bool {
+        self.vcpu.affinity & bit(cpu) != 0
+    }
+}
+
+/// A place in the machine's list of VMs: the present life of the one that has it.
+pub type Place = Option<Arc<Vm>>;
+
 /// Where one CPU is reached by others.
 pub(super) struct Desk {
-    queue: Mutex<RunQueue<Box<Vcpu>>>,
+    queue: Mutex<RunQueue<Ready>>,
     /// vCPUs that wait in the queue, for whoever looks without the lock.
     waiting: AtomicUsize,
     /// Those, and the one that runs.
@@ -40,7 +61,7 @@ pub(super) struct Desk {
 /// A desk's queue, locked; what others see of it is brought up to date when this goes.
 pub(super) struct Queue<'d> {
     desk: &'d Desk,
-    queue: MutexGuard<'d, RunQueue<Box<Vcpu>>>,
+    queue: MutexGuard<'d, RunQueue<Ready>>,
 }
 
 impl Drop for Queue<'_> {
@@ -55,7 +76,7 @@ impl Drop for Queue<'_> {
 }
 
 impl core::ops::Deref for Queue<'_> {
-    type Target = RunQueue<Box<Vcpu>>;
+    type Target = RunQueue<Ready>;
     #[inline(always)]
     fn deref(&self) -> &Self::Target {
         &self.queue
@@ -95,7 +116,8 @@ impl Desk {
 
 /// What all CPUs share.
 pub struct World {
-    vms: Vec<Arc<Vm>>,
+    /// By place. Replaced as a whole, so that whoever looks through all of them holds no lock.
+    vms: Mutex<Arc<[Place]>>,
     desks: Box<[Desk]>,
     /// CPUs that wait for something to run, or are about to look for it a last time.
     idle: AtomicU64,
@@ -128,11 +150,12 @@ impl World {
         let shares =
             slots.filter_map(|(_, slot)| slot.peek(|vcpu| if vcpu.dedicated { 0 } else { vcpu.affinity }));
         let shared = shares.fold(0, |all, cpus| all | cpus);
+        let places: Arc<[Place]> = vms.into_iter().map(Some).collect();
         Self {
             shared,
-            running: AtomicUsize::new(vms.len()),
-            console: Console::new(console::log(), &vms),
-            vms,
+            running: AtomicUsize::new(places.len()),
+            console: Console::new(console::log(), &places),
+            vms: Mutex::new(places),
             desks: (0..cpus).map(desk).collect(),
             idle: AtomicU64::new(0),
             loops: AtomicUsize::new(cpus),
@@ -141,15 +164,15 @@ impl World {
         }
     }
 
-    /// A VM by its place.
+    /// The present life of the VM at a place.
     #[inline]
-    pub fn vm(&self, id: VmId) -> Option<&Arc<Vm>> {
-        self.vms.get(usize::from(id.0))
+    pub fn vm(&self, id: VmId) -> Option<Arc<Vm>> {
+        self.vms.lock().get(usize::from(id.0)).cloned().flatten()
     }
 
-    /// All VMs, in order.
-    pub fn vms(&self) -> &[Arc<Vm>] {
-        &self.vms
+    /// All places, in order, as they are now.
+    pub fn vms(&self) -> Arc<[Place]> {
+        self.vms.lock().clone()
     }
 
     /// Whether any VM still runs.
@@ -186,16 +209,18 @@ impl World {
     }
 
     /// The first VM that did not end as its guest wanted, and why.
-    pub fn failed(&self) -> Option<(&Arc<Vm>, Reason)> {
-        self.vms.iter().find_map(|vm| Some((vm, vm.stopped().filter(|reason| !reason.is_clean())?)))
+    pub fn failed(&self) -> Option<(Arc<Vm>, Reason)> {
+        let vms = self.vms();
+        let mut all = vms.iter().flatten();
+        all.find_map(|vm| Some((vm.clone(), vm.stopped().filter(|reason| !reason.is_clean())?)))
     }
 
     /// Has the first vCPU of a VM begin at `entry`, before any CPU's loop runs.
-    pub fn start(&self, vm: &Vm, entry: u64, x0: u64, now: Ticks) {
+    pub fn start(&self, vm: &Arc<Vm>, entry: u64, x0: u64, now: Ticks) {
         let Some(vcpu) = vm.power_on(crate::vcpu::VcpuId(0), entry, x0) else { return };
         let spread = usize::from(vm.id.0).checked_rem(self.desks.len()).unwrap_or(0);
         if let Some(desk) = self.desk(self.place(vcpu.affinity, CpuId(spread as u16))) {
-            desk.queue().push(vcpu, Arrival::Started, now);
+            desk.queue().push(Ready { vcpu, vm: vm.clone() }, Arrival::Started, now);
         }
     }
 

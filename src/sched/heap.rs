@@ -18,6 +18,11 @@ impl<T> Heap<T> {
         Self { entries: Vec::with_capacity(capacity) }
     }
 
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The least key.
     #[inline]
     pub fn first(&self) -> Option<u64> {

@@ -55,20 +55,31 @@ fn every_purpose_has_its_own_and_comes_back_as_itself() {
 }
 
 #[test]
-fn what_there_is_not_has_no_timer() {
+fn a_device_that_there_is_not_has_no_timer() {
     let mut timers = timers();
-    for nothing in [
+    timers.set(Purpose::Device(VmId(1), 4), Some(Ticks(1)));
+    assert_eq!(timers.next(), None);
+}
+
+#[test]
+fn vms_that_come_later_have_timers_like_all() {
+    let mut timers = timers();
+    let late = [
         Purpose::Vcpu(VmId(0), VcpuId(2)),
-        Purpose::Vcpu(VmId(2), VcpuId(3)),
-        Purpose::Vcpu(VmId(1), VcpuId(u16::MAX)),
-        Purpose::Device(VmId(1), 4),
-        Purpose::Watchdog(VmId(3)),
-        Purpose::Watchdog(VmId(u16::MAX)),
-    ] {
-        timers.set(nothing, Some(Ticks(1)));
-        assert_eq!(timers.next(), None, "{nothing:?}");
+        Purpose::Vcpu(VmId(7), VcpuId(63)),
+        Purpose::Device(VmId(9), 3),
+        Purpose::Watchdog(VmId(8)),
+    ];
+    for (n, purpose) in (0u64..).zip(late) {
+        timers.set(purpose, None);
+        timers.set(purpose, Some(Ticks(90)));
+        timers.set(purpose, Some(Ticks(n)));
     }
-    Timers::new([], 0).set(Purpose::Watchdog(VmId(0)), Some(Ticks(1)));
+    assert_eq!(timers.count(), late.len());
+    for (n, purpose) in (0u64..).zip(late) {
+        assert_eq!(timers.expired(Ticks(n)), Some(purpose));
+    }
+    assert_eq!((timers.next(), timers.count()), (None, 0));
 }
 
 proptest! {

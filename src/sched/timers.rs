@@ -1,7 +1,7 @@
 //! The software timers of one CPU: at most one for each purpose.
 //!
 //! Setting, changing and taking one away costs O(log of those that are set); where a purpose's timer lies is looked
-//! up in a table with a word for each purpose there can be.
+//! up in a table with a word for each purpose there has been.
 
 use super::heap::Heap;
 use crate::machine::Ticks;
@@ -28,68 +28,91 @@ const UNSET: u32 = u32::MAX;
 /// The software timers of one CPU.
 #[derive(Debug)]
 pub struct Timers {
-    /// Of each VM, the first number of its purposes, in order: its watchdog, its devices, its vCPUs. At the end, the
-    /// number of the last purpose there is, the console.
-    first: Vec<u32>,
     devices: u16,
-    /// Numbers of purposes by their deadline.
-    heap: Heap<u32>,
-    /// Of each purpose by its number, where it lies in the heap.
-    places: Vec<u32>,
+    /// Purposes by their deadline.
+    heap: Heap<Purpose>,
+    places: Places,
+}
+
+/// Where purposes lie in the heap.
+#[derive(Debug)]
+struct Places {
+    console: u32,
+    devices: usize,
+    /// Of each VM: its watchdog, its devices, its vCPUs, as many as ever had a timer or were there from the start.
+    rows: Vec<Vec<u32>>,
+}
+
+impl Places {
+    /// The row of a purpose and its place there; `None` for the console.
+    #[inline]
+    fn index(&self, purpose: Purpose) -> Option<(usize, usize)> {
+        let (vm, column) = match purpose {
+            Purpose::Console => return None,
+            Purpose::Watchdog(vm) => (vm, 0),
+            Purpose::Device(vm, n) => (vm, usize::from(n).wrapping_add(1)),
+            Purpose::Vcpu(vm, id) => (vm, self.devices.wrapping_add(1).wrapping_add(usize::from(id.0))),
+        };
+        Some((usize::from(vm.0), column))
+    }
+
+    #[inline]
+    fn get(&self, purpose: Purpose) -> u32 {
+        match self.index(purpose) {
+            None => self.console,
+            Some((row, column)) => {
+                self.rows.get(row).and_then(|row| row.get(column)).copied().unwrap_or(UNSET)
+            }
+        }
+    }
+
+    #[inline]
+    fn set(&mut self, purpose: Purpose, at: u32) {
+        let Some((row, column)) = self.index(purpose) else {
+            self.console = at;
+            return;
+        };
+        match self.rows.get_mut(row).and_then(|row| row.get_mut(column)) {
+            Some(place) => *place = at,
+            None => self.grow(row, column, at),
+        }
+    }
+
+    /// The first timer of a VM, or of a vCPU, that was not there from the start.
+    #[cold]
+    fn grow(&mut self, row: usize, column: usize, at: u32) {
+        if row >= self.rows.len() {
+            self.rows.resize_with(row.saturating_add(1), Vec::new);
+        }
+        let Some(row) = self.rows.get_mut(row) else { return };
+        row.resize(row.len().max(column.saturating_add(1)), UNSET);
+        if let Some(place) = row.get_mut(column) {
+            *place = at;
+        }
+    }
 }
 
 impl Timers {
-    /// No timers yet, with room for all that VMs of so many vCPUs, and of `devices` devices each, can want.
+    /// No timers yet, with room for all that VMs of so many vCPUs, and of `devices` devices each, can want. VMs that
+    /// come later make room by their first timer.
     pub fn new(vcpus: impl IntoIterator<Item = usize>, devices: u16) -> Self {
-        let mut first = Vec::new();
-        let mut total = 0u32;
-        for vcpus in vcpus {
-            first.push(total);
-            let vcpus = u32::try_from(vcpus).unwrap_or(0);
-            total = total.saturating_add(1).saturating_add(u32::from(devices)).saturating_add(vcpus);
+        let own = usize::from(devices).saturating_add(1);
+        let rows: Vec<_> = vcpus.into_iter().map(|vcpus| vec![UNSET; own.saturating_add(vcpus)]).collect();
+        let total = rows.iter().fold(1usize, |sum, row| sum.saturating_add(row.len()));
+        Self {
+            devices,
+            heap: Heap::new(total),
+            places: Places { console: UNSET, devices: devices.into(), rows },
         }
-        first.push(total);
-        let total = (total as usize).saturating_add(1);
-        Self { first, devices, heap: Heap::new(total), places: vec![UNSET; total] }
     }
 
-    /// The number of a purpose; `None` if there is no such VM, device or vCPU.
-    #[inline]
-    fn number(&self, purpose: Purpose) -> Option<u32> {
-        let (vm, offset) = match purpose {
-            Purpose::Console => return self.first.last().copied(),
-            Purpose::Watchdog(vm) => (vm, 0),
-            Purpose::Device(vm, n) if n < self.devices => (vm, u32::from(n).wrapping_add(1)),
-            Purpose::Device(..) => return None,
-            Purpose::Vcpu(vm, id) => {
-                (vm, u32::from(self.devices).wrapping_add(1).wrapping_add(u32::from(id.0)))
-            }
-        };
-        let vm = usize::from(vm.0);
-        let number = self.first.get(vm)?.wrapping_add(offset);
-        (number < *self.first.get(vm.wrapping_add(1))?).then_some(number)
-    }
-
-    /// What has a number.
-    fn purpose(&self, number: u32) -> Option<Purpose> {
-        if self.first.last() == Some(&number) {
-            return Some(Purpose::Console);
-        }
-        let vm = self.first.partition_point(|first| *first <= number).checked_sub(1)?;
-        let offset = number.wrapping_sub(*self.first.get(vm)?);
-        let vm = VmId(u16::try_from(vm).ok()?);
-        let Some(offset) = offset.checked_sub(1) else { return Some(Purpose::Watchdog(vm)) };
-        Some(match offset.checked_sub(u32::from(self.devices)) {
-            None => Purpose::Device(vm, u16::try_from(offset).ok()?),
-            Some(n) => Purpose::Vcpu(vm, VcpuId(u16::try_from(n).ok()?)),
-        })
-    }
-
-    /// Sets the timer for `purpose`, in place of one that it has; `None` takes it away. A purpose that there cannot be
+    /// Sets the timer for `purpose`, in place of one that it has; `None` takes it away. A device that there cannot be
     /// has none.
     pub fn set(&mut self, purpose: Purpose, deadline: Option<Ticks>) {
-        let Some(number) = self.number(purpose) else { return };
-        let Some(place) = self.places.get(number as usize).copied() else { return };
+        if matches!(purpose, Purpose::Device(_, n) if n >= self.devices) {
+            return;
+        }
+        let place = self.places.get(purpose);
         if place == UNSET && deadline.is_none() {
             return;
         }
@@ -98,24 +121,14 @@ impl Timers {
             return;
         }
         let places = &mut self.places;
-        let moved = |number: &u32, at: usize| {
-            if let Some(place) = places.get_mut(*number as usize) {
-                *place = at as u32;
-            }
-        };
+        let moved = |purpose: &Purpose, at: usize| places.set(*purpose, at as u32);
         match deadline {
-            Some(Ticks(at)) if place == UNSET => self.heap.push(at, number, moved),
+            Some(Ticks(at)) if place == UNSET => self.heap.push(at, purpose, moved),
             Some(Ticks(at)) => self.heap.change(place as usize, at, moved),
             None => {
                 self.heap.remove(place as usize, moved);
-                self.forget(number);
+                self.places.set(purpose, UNSET);
             }
-        }
-    }
-
-    fn forget(&mut self, number: u32) {
-        if let Some(place) = self.places.get_mut(number as usize) {
-            *place = UNSET;
         }
     }
 
@@ -123,6 +136,11 @@ impl Timers {
     #[inline]
     pub fn next(&self) -> Option<Ticks> {
         self.heap.first().map(Ticks)
+    }
+
+    /// How many are set.
+    pub fn count(&self) -> usize {
+        self.heap.len()
     }
 
     /// Takes one that is due at `now`, the earliest first.
@@ -136,12 +154,8 @@ impl Timers {
 
     fn take_first(&mut self) -> Option<Purpose> {
         let places = &mut self.places;
-        let (_, number) = self.heap.remove(0, |number, at| {
-            if let Some(place) = places.get_mut(*number as usize) {
-                *place = at as u32;
-            }
-        })?;
-        self.forget(number);
-        self.purpose(number)
+        let (_, purpose) = self.heap.remove(0, |purpose, at| places.set(*purpose, at as u32))?;
+        self.places.set(purpose, UNSET);
+        Some(purpose)
     }
 }

@@ -108,7 +108,11 @@ impl Play {
                 for n in 1..vm.slots().count() {
                     let vcpu = vm.power_on(VcpuId(n as u16), board::ENTRY, 0).unwrap();
                     let cpu = CpuId(vcpu.affinity.trailing_zeros() as u16);
-                    world.desk(cpu).unwrap().queue().push(vcpu, crate::sched::Arrival::Started, Ticks(0));
+                    world.desk(cpu).unwrap().queue().push(
+                        crate::run::world::Ready { vcpu, vm: vm.clone() },
+                        crate::sched::Arrival::Started,
+                        Ticks(0),
+                    );
                 }
             }
         }
