@@ -113,10 +113,17 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// A timer of a vCPU that is here, or was parked here: others' are older than what they wait for now.
     fn vcpu_timer(&mut self, vm: VmId, id: VcpuId, now: Ticks) {
-        let Some(slot) = self.world.vm(vm).and_then(|vm| vm.slot(id)) else { return };
+        let Some(vm) = self.world.vm(vm) else { return };
+        let Some(slot) = vm.slot(id) else { return };
+        // While the VM's clock stands nothing is due: who has it go on has the timers watched anew.
+        let Some(cntvoff) = vm.clock.running_offset() else { return };
         let me = self.id;
+        // The clock may have stood since this was set.
+        let mut later = None;
         let is_due = |vcpu: &alloc::boxed::Box<Vcpu>, home| {
-            home == me && vcpu.next_deadline(0).is_some_and(|at| at <= now.0)
+            let Some(at) = vcpu.next_deadline(cntvoff, 0).filter(|_| home == me) else { return false };
+            later = (at > now.0).then_some(Ticks(at));
+            later.is_none()
         };
         match slot.call_if(is_due) {
             // Its emulated timer is due.
@@ -125,6 +132,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             }
             Called::On(_) => {}
             other => self.called(other),
+        }
+        if later.is_some() {
+            self.timers.set(Purpose::Vcpu(vm.id, id), later);
         }
     }
 
