@@ -347,9 +347,8 @@ impl Vcpu {
     ///
     /// Only meaningful when the timers are not stale: after `put`, or for a blocked vCPU after `sync_timer`.
     pub fn next_deadline(&self, cntvoff: u64, pending: u32) -> Option<u64> {
-        let new = |timer: &Timer, ppi: IntId| {
-            timer.deadline(cntvoff).filter(|_| pending >> (ppi.0 & 31) & 1 == 0)
-        };
+        let new =
+            |timer: &Timer, ppi: IntId| timer.deadline(cntvoff).filter(|_| pending >> (ppi.0 & 31) & 1 == 0);
         let physical = new(&self.physical_timer, ppi::PHYSICAL_TIMER);
         new(&self.virtual_timer, ppi::VIRTUAL_TIMER).into_iter().chain(physical).min()
     }
