@@ -112,7 +112,8 @@ fn the_physical_timer_is_in_the_guests_time() {
         }),
         step(|_, vcpu| {
             assert_eq!(vcpu.regs.x(5), 1);
-            (vcpu.regs.set_x(5, 9), vcpu.regs.set_x(6, 2));
+            vcpu.regs.set_x(5, 9);
+            vcpu.regs.set_x(6, 2);
             cp15(14, 2, false)
         }),
         step(|_, _| read(CNTP_CVAL)),
