@@ -56,6 +56,7 @@ pub mod guest; //    image formats, and where images go
 // VMs, and the loop that runs them.
 pub mod ram; //      checked copies into and out of guest RAM
 pub mod pvtime; //   stolen time, where guests read it
+pub mod clock; //    a VM's own time
 pub mod vm; //       a VM and what it owns
 pub mod vmid; //     VMIDs, with generations
 pub mod create; //   makes a VM of its configuration

@@ -251,7 +251,8 @@ pub struct Vcpu {
     pub vttbr: u64,
     /// VTCR_EL2 while it runs.
     pub vtcr: u64,
-    /// CNTVOFF_EL2: what the guest's time is behind the machine's.
+    /// CNTVOFF_EL2 while it runs: what its VM's [`clock`](crate::clock) is behind the machine's, as it was when the
+    /// vCPU got on its CPU.
     pub cntvoff: u64,
     /// EL1 registers; stale while resident.
     pub el1: El1Regs,
@@ -331,14 +332,14 @@ impl Vcpu {
         self.regs.pstate = pstate::EL1H | pstate::DAIF;
     }
 
-    /// When the next timer of this vCPU is due, in the machine's time. Those are left out whose interrupt is among
-    /// `pending` ones, a bit by INTID, already: their time has come, and nothing came of it so far.
+    /// When the next timer of this vCPU is due, in the machine's time, which the guest's is `cntvoff` behind: while it
+    /// is parked, not by what it took along. Those are left out whose interrupt is among `pending` ones, a bit by INTID,
+    /// already: their time has come, and nothing came of it so far.
     ///
     /// Only meaningful when the timers are not stale: after `put`, or for a blocked vCPU after `sync_timer`.
-    pub fn next_deadline(&self, pending: u32) -> Option<u64> {
-        let new = |timer: &Timer, ppi: IntId| {
-            timer.deadline(self.cntvoff).filter(|_| pending >> (ppi.0 & 31) & 1 == 0)
-        };
+    pub fn next_deadline(&self, cntvoff: u64, pending: u32) -> Option<u64> {
+        let new =
+            |timer: &Timer, ppi: IntId| timer.deadline(cntvoff).filter(|_| pending >> (ppi.0 & 31) & 1 == 0);
         let physical = new(&self.physical_timer, ppi::PHYSICAL_TIMER);
         new(&self.virtual_timer, ppi::VIRTUAL_TIMER).into_iter().chain(physical).min()
     }
@@ -376,11 +377,10 @@ mod tests {
     #[test]
     fn a_timer_at_the_end_of_time_is_never_due() {
         let mut vcpu = Vcpu::new(VmId(0), VcpuId(0));
-        vcpu.cntvoff = 1000;
         vcpu.physical_timer = Timer { ctl: timer_ctl::ENABLE, cval: u64::MAX };
-        assert_eq!(vcpu.next_deadline(0), Some(u64::MAX));
+        assert_eq!(vcpu.next_deadline(1000, 0), Some(u64::MAX));
         vcpu.virtual_timer = Timer { ctl: timer_ctl::ENABLE, cval: 5 };
-        assert_eq!(vcpu.next_deadline(0), Some(1005));
+        assert_eq!(vcpu.next_deadline(1000, 0), Some(1005));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::addr::{Address, GuestPhysAddr};
+use crate::clock::Clock;
 use crate::idregs::IdRegs;
 use crate::machine::ppi;
 use crate::pvtime::StolenTime;
@@ -128,6 +129,8 @@ pub struct Vm {
     pub vgic: Vgic,
     /// ID registers as it reads them.
     pub ids: IdRegs,
+    /// Its own time.
+    pub clock: Clock,
     /// MPIDR_EL1 of each vCPU.
     mpidrs: Box<[u64]>,
     slots: Box<[Slot<Box<Vcpu>>]>,
@@ -158,6 +161,7 @@ impl Vm {
             uart_line: Line::new(crate::map::UART_SPI),
             vgic: parts.vgic,
             ids: parts.ids,
+            clock: Clock::new(),
             mpidrs,
             slots,
             on: AtomicU16::new(0),

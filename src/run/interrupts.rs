@@ -130,9 +130,15 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     fn vcpu_timer(&mut self, vm: VmId, id: VcpuId, now: Ticks) {
         let Some(vm) = self.world.vm(vm) else { return };
         let Some(slot) = vm.slot(id) else { return };
+        // While the VM's clock stands nothing is due: who has it go on has the timers watched anew.
+        let Some(cntvoff) = vm.clock.running_offset() else { return };
         let me = self.id;
+        // The clock may have stood since this was set.
+        let mut later = None;
         let is_due = |vcpu: &alloc::boxed::Box<Vcpu>, home| {
-            home == me && vcpu.next_deadline(0).is_some_and(|at| at <= now.0)
+            let Some(at) = vcpu.next_deadline(cntvoff, 0).filter(|_| home == me) else { return false };
+            later = (at > now.0).then_some(Ticks(at));
+            later.is_none()
         };
         match slot.call_if(is_due) {
             // Its emulated timer is due.
@@ -141,6 +147,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             }
             Called::On(_) => {}
             other => self.called(&vm, other),
+        }
+        if later.is_some() {
+            self.timers.set(Purpose::Vcpu(vm.id, id), later);
         }
     }
 

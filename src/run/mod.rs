@@ -27,6 +27,8 @@ mod stay;
 mod wake;
 mod world;
 #[cfg(test)]
+mod clock_tests;
+#[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod gic_tests;

@@ -119,6 +119,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// A vCPU gets on this CPU.
     fn arrive(&mut self, vm: &Arc<Vm>, vcpu: &mut Vcpu) {
+        vcpu.cntvoff = vm.clock.offset();
         // Somebody else may be idle, and this CPU has more than it can do.
         if self.wanted {
             self.share();
@@ -272,7 +273,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         self.put_aside(&vm, &mut vcpu);
         let id = vcpu.id;
         let Some(slot) = vm.slot(id) else { return };
-        let deadline = vcpu.next_deadline(vm.vgic.pending_private(id)).map(Ticks);
+        let deadline = vcpu.next_deadline(vcpu.cntvoff, vm.vgic.pending_private(id)).map(Ticks);
         self.watch_timer(&vm, &mut vcpu, deadline);
         self.rearm();
         // What is listed no more is looked at by the same rules.

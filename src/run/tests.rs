@@ -103,7 +103,7 @@ pub(super) fn run_with(fake: Fake, vms: &[u16], gic: Gic) -> (Fake, Vec<Arc<Vm>>
         vms.iter().enumerate().map(|(id, &vcpus)| vm(id as u16, vcpus, gic)).unzip();
     let world = World::new(vms.clone(), 1, 1_000_000, Table::new(8, vms.len(), 1));
     for vm in world.vms().iter().flatten() {
-        world.start(vm, 0x4020_0000, 0x4000_0000, Ticks(0));
+        world.start(vm, 0x4020_0000, 0x4000_0000, Ticks(fake.now));
     }
     let mut cpu = CpuLoop::new(fake, &world, CpuId(0));
     cpu.watch_all();

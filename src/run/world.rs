@@ -218,6 +218,7 @@ impl World {
     /// Has the first vCPU of a VM begin at `entry`, before any CPU's loop runs.
     pub fn start(&self, vm: &Arc<Vm>, entry: u64, x0: u64, now: Ticks) {
         let Some(vcpu) = vm.power_on(crate::vcpu::VcpuId(0), entry, x0) else { return };
+        vm.clock.go(now);
         let spread = usize::from(vm.id.0).checked_rem(self.desks.len()).unwrap_or(0);
         if let Some(desk) = self.desk(self.place(vcpu.affinity, CpuId(spread as u16))) {
             desk.queue().push(Ready { vcpu, vm: vm.clone() }, Arrival::Started, now);

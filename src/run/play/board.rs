@@ -12,6 +12,8 @@ use std::vec::Vec;
 
 /// Ticks a second.
 pub(super) const FREQUENCY: u64 = 1_000_000;
+/// What the machine's counter is when the play begins: each guest's own time is less, by an offset of its VM's.
+pub(super) const BEGIN: u64 = 1 << 33;
 /// Where every guest begins.
 pub(super) const ENTRY: u64 = 0x4020_0000;
 
@@ -47,6 +49,8 @@ pub(super) struct Hardware {
     /// Whose registers are here.
     pub(super) resident: Option<(LiveId, usize, usize)>,
     pub(super) timer: Timer,
+    /// CNTVOFF_EL2.
+    pub(super) cntvoff: u64,
     pub(super) lr: [u64; MAX_LISTS],
     pub(super) vmcr: u64,
     pub(super) hcr: u64,
@@ -61,7 +65,7 @@ impl Board {
         let guests = vms.into_iter().map(|vcpus| vcpus.into_iter().map(Guest::new).collect()).collect();
         let state = State {
             turns: Turns::new(order),
-            now: 0,
+            now: BEGIN,
             cpus: (0..cpus).map(|_| Hardware::default()).collect(),
             guests,
             flags: BTreeMap::new(),
@@ -83,12 +87,12 @@ impl Board {
 impl State {
     pub(super) fn tell(&mut self, cpu: usize, what: What) {
         let vcpu = self.cpus[cpu].resident.map(|(_, vm, id)| (vm, id));
-        self.log.push(Told { at: self.now, cpu, vcpu, what });
+        self.log.push(Told { at: self.now - BEGIN, cpu, vcpu, what });
     }
 
     /// The virtual timer's line of whoever is resident.
     pub(super) fn timer_line(&self, cpu: usize) -> bool {
-        self.cpus[cpu].resident.is_some() && self.cpus[cpu].timer.fires(self.now)
+        self.cpus[cpu].resident.is_some() && self.cpus[cpu].timer.fires(self.now - self.cpus[cpu].cntvoff)
     }
 
     /// The physical interrupt that `cpu` would take.
@@ -132,7 +136,8 @@ impl State {
     /// When the next thing happens by itself, if everybody waits.
     pub(super) fn next_event(&self) -> Option<u64> {
         let events = self.cpus.iter().filter(|cpu| !cpu.ended).flat_map(|cpu| {
-            let timer = cpu.timer.due().filter(|_| cpu.resident.is_some() && !cpu.timer_active);
+            let timer =
+                cpu.timer.deadline(cpu.cntvoff).filter(|_| cpu.resident.is_some() && !cpu.timer_active);
             [cpu.deadline, timer, cpu.waits.filter(|until| *until != u64::MAX)]
         });
         events.flatten().min().map(|at| at.max(self.now))
@@ -154,7 +159,7 @@ impl State {
             hardware.lr = lists.lr;
             (hardware.vmcr, hardware.hcr) = (lists.vmcr, lists.hcr);
             hardware.timer_active = lists.linked_active(ppi::VIRTUAL_TIMER);
-            hardware.timer = vcpu.virtual_timer;
+            (hardware.timer, hardware.cntvoff) = (vcpu.virtual_timer, vcpu.cntvoff);
             hardware.tpidr = vcpu.el1.get(crate::vcpu::El1::Tpidr1);
             (lists.dirty, lists.hcr_dirty) = (0, true);
         }
@@ -166,6 +171,7 @@ impl State {
             }
             lists.dirty = 0;
         }
+        assert_eq!(hardware.cntvoff, vcpu.cntvoff, "its time changes while it is here");
         assert!(lists.release == 0 || lists.hcr_dirty, "would not be looked at");
         if lists.hcr_dirty {
             hardware.hcr = lists.hcr;
@@ -220,7 +226,7 @@ impl State {
         // What is left is anybody's.
         hardware.resident = None;
         hardware.timer_active = false;
-        hardware.timer = Timer::default();
+        (hardware.timer, hardware.cntvoff) = (Timer::default(), 0);
         (hardware.lr, hardware.hcr, hardware.vmcr) = ([0; MAX_LISTS], 0, 0);
         hardware.tpidr = 0xdead;
         let guest = &mut self.guests[vm][id];

@@ -67,6 +67,7 @@ pub(crate) enum Op {
 /// What happened, when, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
+    /// Ticks since the play began.
     pub(crate) at: u64,
     pub(crate) cpu: usize,
     /// Who was resident.
@@ -282,7 +283,8 @@ impl State {
             Op::Sgi(to, id) => return self.send(vcpu, (vm, to), id),
             Op::Virtual(ticks) => {
                 guest.sent[ppi::VIRTUAL_TIMER.0 as usize] = Some(now + ticks);
-                self.cpus[cpu].timer = Timer { ctl: timer_ctl::ENABLE, cval: now + ticks };
+                let cval = now + ticks - vcpu.cntvoff;
+                self.cpus[cpu].timer = Timer { ctl: timer_ctl::ENABLE, cval };
             }
             Op::SleepVirtual(ticks) => {
                 let id = ppi::VIRTUAL_TIMER.0 as u8;
@@ -292,7 +294,7 @@ impl State {
             Op::Physical(ticks) => {
                 guest.sent[ppi::PHYSICAL_TIMER.0 as usize] = Some(now + ticks);
                 // CNTP_CVAL was written without an exit: the one for CNTP_CTL is enough.
-                vcpu.physical_timer = Timer { ctl: 0, cval: now + ticks };
+                vcpu.physical_timer = Timer { ctl: 0, cval: now + ticks - vcpu.cntvoff };
                 return Step::Exit(sysreg_write(vcpu, SysRegId::new(3, 3, 14, 2, 1), 1));
             }
             Op::SleepPhysical(ticks) => {

@@ -101,9 +101,12 @@ impl Play {
             .map(|(id, vcpus)| vm_of(id as u16, vcpus.len() as u16, gic, self.with))
             .unzip();
         let world = World::new(vms.clone(), self.cpus, board::FREQUENCY, Table::new(8, vms.len(), self.cpus));
-        for vm in &vms {
+        let now = Ticks(board::BEGIN);
+        for (n, vm) in (1..).zip(&vms) {
             set_up(vm);
-            world.start(vm, board::ENTRY, 0, Ticks(0));
+            // As if some had begun before others.
+            vm.clock.go(Ticks(now.0 / 2 * n / (n + 1)));
+            world.start(vm, board::ENTRY, 0, now);
             if self.all_on {
                 for n in 1..vm.slots().count() {
                     let vcpu = vm.power_on(VcpuId(n as u16), board::ENTRY, 0).unwrap();
@@ -111,7 +114,7 @@ impl Play {
                     world.desk(cpu).unwrap().queue().push(
                         crate::run::world::Ready { vcpu, vm: vm.clone() },
                         crate::sched::Arrival::Started,
-                        Ticks(0),
+                        now,
                     );
                 }
             }
@@ -206,8 +209,9 @@ impl Played {
         self.state.guests[vm][vcpu].lives
     }
 
+    /// How long it took, in ticks.
     pub(super) fn now(&self) -> u64 {
-        self.state.now
+        self.state.now - board::BEGIN
     }
 
     pub(super) fn choices(&self) -> &[(u8, u8)] {
