@@ -1,5 +1,7 @@
 //! Mezzanine's JSON against serde's: each reads what the other writes, and refuses what it refuses.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something goes wrong")]
+
 use mezzanine::json::{Malformed, Reader, Value, Writer};
 use proptest::prelude::*;
 
