@@ -256,11 +256,14 @@ pub static COMMANDS: &[Entry] = &[
         examples: &["vm list", "vm list --json"],
         make: |_| Some(Command::List),
     },
-    look!("info", Info,
+    look!(
+        "info",
+        Info,
         "Everything about a VM, and why it stopped last",
         "Of a VM that stopped for a reason there is the report: the reason in words, registers, the last exits, a \
          backtrace.",
-        ["vm info alpha", "vm info 0 --json"]),
+        ["vm info alpha", "vm info 0 --json"]
+    ),
     Entry {
         words: &["vm", "create"],
         arguments: &[
@@ -277,23 +280,49 @@ pub static COMMANDS: &[Entry] = &[
         help: "Make a VM of files in the bundle",
         more: "Without from=, kernel= has to be given. What is not said is as in the VM of from=, or as it is by \
                default. Names have 1 to 31 letters, digits, - and _, and are not digits alone.",
-        examples: &["vm create beta from=alpha start",
-            "vm create gamma kernel=Image initrd=initrd.gz memory=256M vcpus=2 cmdline=\"console=ttyAMA0 quiet\""],
+        examples: &[
+            "vm create beta from=alpha start",
+            "vm create gamma kernel=Image initrd=initrd.gz memory=256M vcpus=2 cmdline=\"console=ttyAMA0 quiet\"",
+        ],
         make: |given| Some(Command::Create(Create { name: given.name?, ..given.create })),
     },
-    change!("start", Start, "Start a VM that was made or has stopped",
-        "One that has stopped begins anew: its memory is scrubbed and its images are loaded again."),
-    change!("pause", Pause, "Stop a VM's vCPUs and its time",
-        "To the guest no time passes until it is resumed."),
+    change!(
+        "start",
+        Start,
+        "Start a VM that was made or has stopped",
+        "One that has stopped begins anew: its memory is scrubbed and its images are loaded again."
+    ),
+    change!(
+        "pause",
+        Pause,
+        "Stop a VM's vCPUs and its time",
+        "To the guest no time passes until it is resumed."
+    ),
     change!("resume", Resume, "Let a paused VM go on", "Its clock goes on where it stood."),
-    change!("reset", Reset, "Begin a VM anew, as by its reset button",
-        "The guest is not asked. Its memory is scrubbed, its images are loaded again, and it starts."),
-    change!("shutdown", Shutdown, "Ask a VM to shut down, as by its power key",
-        "The guest decides. If it has not reacted after 30 s, that is said: vm stop does without it."),
-    change!("stop", Stop, "Stop a VM by force, as by pulling its plug",
-        "What the guest has not written is lost. It can be started again."),
-    change!("destroy", Destroy, "Remove a VM and give back all that it has",
-        "A VM that runs is stopped first, by force. Its name is free again afterwards."),
+    change!(
+        "reset",
+        Reset,
+        "Begin a VM anew, as by its reset button",
+        "The guest is not asked. Its memory is scrubbed, its images are loaded again, and it starts."
+    ),
+    change!(
+        "shutdown",
+        Shutdown,
+        "Ask a VM to shut down, as by its power key",
+        "The guest decides. If it has not reacted after 30 s, that is said: vm stop does without it."
+    ),
+    change!(
+        "stop",
+        Stop,
+        "Stop a VM by force, as by pulling its plug",
+        "What the guest has not written is lost. It can be started again."
+    ),
+    change!(
+        "destroy",
+        Destroy,
+        "Remove a VM and give back all that it has",
+        "A VM that runs is stopped first, by force. Its name is free again afterwards."
+    ),
     Entry {
         words: &["vm", "console"],
         arguments: &[Argument::Vm],
@@ -304,16 +333,27 @@ pub static COMMANDS: &[Entry] = &[
         examples: &["vm console alpha"],
         make: |given| Some(Command::Console(given.vm?)),
     },
-    look!("log", Log,
+    look!(
+        "log",
+        Log,
         "What a VM has put out on its console lately",
         "As much as is kept: mezzanine,console-log in its configuration. Bytes that were dropped are counted.",
-        ["vm log alpha"]),
-    look!("regs", Regs,
-        "The registers of a VM's vCPUs", "Of a VM that has stopped, those that it stopped with.",
-        ["vm regs alpha", "vm regs alpha --json"]),
-    look!("tree", Tree,
-        "The device tree that a VM was given", "As source, in the form that dtc reads.",
-        ["vm tree alpha"]),
+        ["vm log alpha"]
+    ),
+    look!(
+        "regs",
+        Regs,
+        "The registers of a VM's vCPUs",
+        "Of a VM that has stopped, those that it stopped with.",
+        ["vm regs alpha", "vm regs alpha --json"]
+    ),
+    look!(
+        "tree",
+        Tree,
+        "The device tree that a VM was given",
+        "As source, in the form that dtc reads.",
+        ["vm tree alpha"]
+    ),
     Entry {
         words: &["top"],
         arguments: &[Argument::Flag("--once", "print it once, instead of until a key is hit")],

@@ -78,9 +78,17 @@ enum What<'a> {
     First,
     Second(&'a str),
     /// A word of this command, some of whose arguments have been given: a bit each.
-    Argument { entry: &'static Entry, seen: u32, json: bool, topic: Topic },
+    Argument {
+        entry: &'static Entry,
+        seen: u32,
+        json: bool,
+        topic: Topic,
+    },
     /// The value of a key of this command.
-    Value { entry: &'static Entry, key: &'a str },
+    Value {
+        entry: &'static Entry,
+        key: &'a str,
+    },
 }
 
 impl<'a> Place<'a> {
@@ -92,11 +100,16 @@ impl<'a> Place<'a> {
                 None => return Some(Self { typed: "", quote: None, what }),
                 Some(Ok(word)) if words.is_at_end() => {
                     // Behind a closed quote a blank has to come first.
-                    return (!word.quoted).then_some(Self { typed: word.text, quote: None, what: what.value(word)? });
+                    return (!word.quoted).then_some(Self {
+                        typed: word.text,
+                        quote: None,
+                        what: what.value(word)?,
+                    });
                 }
                 Some(Ok(word)) => what = what.behind(word)?,
                 Some(Err(Unreadable::Open(word))) => {
-                    let quote = before.get(..before.len().saturating_sub(word.text.len()))?.chars().next_back();
+                    let quote =
+                        before.get(..before.len().saturating_sub(word.text.len()))?.chars().next_back();
                     return Some(Self { typed: word.text, quote, what: what.value(word)? });
                 }
                 Some(Err(Unreadable::Stray(_))) => return None,
@@ -113,8 +126,12 @@ impl<'a> Place<'a> {
         };
         match self.what {
             What::First => first_words().for_each(word),
-            What::Second(first) => beginning_with(first).filter_map(|entry| entry.words.get(1)).for_each(|w| word(w)),
-            What::Argument { topic: Topic::All, entry, seen, .. } if matches!(entry.arguments, [Argument::Topic]) => {
+            What::Second(first) => {
+                beginning_with(first).filter_map(|entry| entry.words.get(1)).for_each(|w| word(w))
+            }
+            What::Argument { topic: Topic::All, entry, seen, .. }
+                if matches!(entry.arguments, [Argument::Topic]) =>
+            {
                 if seen == 0 {
                     first_words().for_each(word);
                 }
@@ -211,7 +228,8 @@ impl<'a> What<'a> {
                     };
                     is.then_some(n)
                 })?;
-                let topic = if entry.arguments.len() == 1 { Topic::of(word.text).unwrap_or(topic) } else { topic };
+                let topic =
+                    if entry.arguments.len() == 1 { Topic::of(word.text).unwrap_or(topic) } else { topic };
                 Some(Self::Argument { entry, seen: seen | 1u32.wrapping_shl(n), json, topic })
             }
             Self::Value { .. } => None,

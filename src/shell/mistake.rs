@@ -148,16 +148,18 @@ impl Display for Right<'_> {
         match self.0 {
             What::TooLong(_) => f.write_str("Nothing was done; give less of it"),
             What::OpenQuote => f.write_str("Add one like it at the end of its word"),
-            What::StrayQuote => {
-                f.write_str("Put quotes around the whole word, or the whole value behind =, and other ones inside")
-            }
+            What::StrayQuote => f.write_str(
+                "Put quotes around the whole word, or the whole value behind =, and other ones inside",
+            ),
             What::NoCommand(_) | What::NoSecond(..) => match near(self.0) {
                 Some(meant) => write!(f, "Did you mean \"{meant}\"?"),
                 None => known(f, self.0),
             },
             What::OneWord(_) => known(f, self.0),
             What::Missing(entry, Argument::Vm) => write!(f, "Name one: {}", super::help::Usage(entry)),
-            What::Missing(entry, _) | What::TooMany(entry, _) => write!(f, "It is {}", super::help::Usage(entry)),
+            What::Missing(entry, _) | What::TooMany(entry, _) => {
+                write!(f, "It is {}", super::help::Usage(entry))
+            }
             What::NoOption(entry, word) => options(f, entry, word),
             What::Twice(_) => f.write_str("Give it once"),
             What::NoVm(_) => f.write_str("vm list has them; a name of digits alone stands in quotes"),

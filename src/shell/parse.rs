@@ -150,7 +150,11 @@ impl<'a> Parser<'a> {
             };
             if named {
                 let name = word.key.unwrap_or(word.text);
-                return if free(n) { Ok(Some((n, argument))) } else { self.wrong(word.at, What::Twice(name)) };
+                return if free(n) {
+                    Ok(Some((n, argument)))
+                } else {
+                    self.wrong(word.at, What::Twice(name))
+                };
             }
         }
         if let Some(key) = word.key {
@@ -191,7 +195,9 @@ impl<'a> Parser<'a> {
     fn vm(&self, word: Word<'a>) -> Result<VmRef<'a>, Mistake<'a>> {
         let text = word.text;
         if !word.quoted && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return text.parse().map_or_else(|_| self.wrong(word.at, What::NoVm(text)), |id| Ok(VmRef::Id(id)));
+            return text
+                .parse()
+                .map_or_else(|_| self.wrong(word.at, What::NoVm(text)), |id| Ok(VmRef::Id(id)));
         }
         if is_name(text) { Ok(VmRef::Name(text)) } else { self.wrong(word.at, What::NoVm(text)) }
     }
@@ -207,7 +213,9 @@ impl<'a> Parser<'a> {
                 create.memory = Some(size);
             }
             Kind::Count => {
-                let Some(count) = text.parse().ok().filter(|n| *n > 0) else { return bad("a number, such as 2") };
+                let Some(count) = text.parse().ok().filter(|n| *n > 0) else {
+                    return bad("a number, such as 2");
+                };
                 create.vcpus = Some(count);
             }
             Kind::File if text.is_empty() => return bad("the name of a file in the bundle"),

@@ -123,7 +123,10 @@ mod tests {
         assert_eq!(split(""), "");
         assert_eq!(split(" \t "), "");
         assert_eq!(split("vm  list\t--json "), "0:vm|4:list|9:--json");
-        assert_eq!(split("a=b= \"a b\" c=\"d 'e'\" f='' 'g\"'"), "0:a=b=|5:<a b>|11:c=<d 'e'>|21:f=<>|26:<g\">");
+        assert_eq!(
+            split("a=b= \"a b\" c=\"d 'e'\" f='' 'g\"'"),
+            "0:a=b=|5:<a b>|11:c=<d 'e'>|21:f=<>|26:<g\">"
+        );
         assert_eq!(split("é ü"), "0:é|3:ü");
     }
 

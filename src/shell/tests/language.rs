@@ -39,15 +39,21 @@ fn the_table_is_sound() {
     assert!(COMMANDS.len() + firsts.len() < MOST_WORDS);
     for entry in COMMANDS {
         assert!(matches!(entry.words.len(), 1 | 2), "{entry}");
-        assert!(!entry.help.ends_with('.') && (entry.more.is_empty() || entry.more.ends_with('.')), "{entry}");
+        assert!(
+            !entry.help.ends_with('.') && (entry.more.is_empty() || entry.more.ends_with('.')),
+            "{entry}"
+        );
         assert!(entry.more.is_ascii() && entry.help.is_ascii());
         assert_eq!(COMMANDS.iter().filter(|other| other.words == entry.words).count(), 1, "{entry}");
         // What has to be there stands first: the parser names it.
         let needed = entry.arguments.iter().position(|a| matches!(a, Argument::Vm | Argument::Name));
         assert!(matches!(needed, None | Some(0)), "{entry}");
         assert_eq!(parse(&entry.to_string()).is_err(), needed.is_some(), "{entry}");
-        assert_eq!(parse(&format!("{entry} alpha --json")).is_ok(), entry.json && !entry.arguments.is_empty()
-            && !matches!(entry.arguments[0], Argument::Flag(..)), "{entry}");
+        assert_eq!(
+            parse(&format!("{entry} alpha --json")).is_ok(),
+            entry.json && !entry.arguments.is_empty() && !matches!(entry.arguments[0], Argument::Flag(..)),
+            "{entry}"
+        );
     }
 }
 
@@ -104,7 +110,10 @@ fn a_vm_is_made_of_what_is_said() {
     let Command::Create(create) = command("vm create b from=0 cmdline=\"\"") else { panic!() };
     assert_eq!((create.from, create.cmdline), (Some(VmRef::Id(0)), Some("")));
     // A word in quotes is no option.
-    assert_eq!(command("vm create \"start\""), Command::Create(Create { name: "start", ..Create::default() }));
+    assert_eq!(
+        command("vm create \"start\""),
+        Command::Create(Create { name: "start", ..Create::default() })
+    );
 }
 
 #[test]
@@ -132,7 +141,10 @@ fn mistakes_say_where_what_and_what_would_be_right() {
             "E0608 character 11: \"é\" is no name for a VM. Use 1 to 31 letters, digits, - and _, and not digits \
              alone.",
         ),
-        ("vm create e mmory=1", "E0606 character 13: vm create has no option \"mmory\". Did you mean \"memory\"?"),
+        (
+            "vm create e mmory=1",
+            "E0606 character 13: vm create has no option \"mmory\". Did you mean \"memory\"?",
+        ),
         ("vm list --json --json", "E0607 character 16: \"--json\" is given twice. Give it once."),
         ("vm create a start start", "E0607 character 19: \"start\" is given twice. Give it once."),
         ("vm create a vcpus=1 vcpus=2", "E0607 character 21: \"vcpus\" is given twice. Give it once."),
@@ -154,8 +166,12 @@ fn mistakes_say_where_what_and_what_would_be_right() {
         assert_eq!(parse(line).unwrap_err().code(), &text[..5]);
     }
     assert_eq!(mistake("zebra"), format!("E0603 character 1: there is no command \"zebra\". {known}"));
-    assert!(mistake("vm create a cmdline=x\"y\"").starts_with("E0602 character 22: a quote in the midst of a word."));
-    for line in ["vm create 12", "vm create \"\"", "vm create a=b", &format!("vm create {}", "a".repeat(32))] {
+    assert!(
+        mistake("vm create a cmdline=x\"y\"")
+            .starts_with("E0602 character 22: a quote in the midst of a word.")
+    );
+    for line in ["vm create 12", "vm create \"\"", "vm create a=b", &format!("vm create {}", "a".repeat(32))]
+    {
         let code = if line.contains('=') { "E0606" } else { "E0608" };
         assert_eq!(parse(line).unwrap_err().code(), code, "{line}");
     }
@@ -165,7 +181,10 @@ fn mistakes_say_where_what_and_what_would_be_right() {
 fn what_is_said_again_is_short_and_nothing_that_a_terminal_obeys() {
     let line = format!("\x1b[2J{}", "x".repeat(100));
     let text = mistake(&line);
-    assert!(text.starts_with(&format!("E0603 character 1: there is no command \"\u{fffd}[2J{}...\".", "x".repeat(36))));
+    assert!(text.starts_with(&format!(
+        "E0603 character 1: there is no command \"\u{fffd}[2J{}...\".",
+        "x".repeat(36)
+    )));
     let long = "a ".repeat(LONGEST / 2);
     assert_eq!(parse(&long).unwrap_err().code(), "E0603");
     assert_eq!(
@@ -208,7 +227,11 @@ and are not digits alone.
     );
     for entry in COMMANDS {
         let text = Topic::One(entry).to_string();
-        for line in all.lines().chain(text.lines()).filter(|line| !line.contains("vm create") || line.contains("Make")) {
+        for line in all
+            .lines()
+            .chain(text.lines())
+            .filter(|line| !line.contains("vm create") || line.contains("Make"))
+        {
             assert!(line.len() < 80, "{line}");
         }
     }
