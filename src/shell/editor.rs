@@ -97,7 +97,8 @@ impl Editor {
             Key::Tab => self.tab(names, tabbed, out),
             Key::Enter => return self.enter(out),
             Key::Cancel => {
-                put(out, "^C\r\n");
+                let fits = columns(self.line.text()).saturating_add(2) <= self.room();
+                put(out, if fits { "^C\r\n" } else { "\r\n" });
                 self.prompt(out);
                 return Event::Cancel;
             }
@@ -225,7 +226,7 @@ impl Editor {
                 return;
             }
             let wide = columns(word).saturating_add(2);
-            if row != 0 && row.saturating_add(wide) > COLUMNS {
+            if row != 0 && row.saturating_add(wide) >= COLUMNS {
                 put(out, "\r\n");
                 row = 0;
             }

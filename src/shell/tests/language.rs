@@ -237,6 +237,44 @@ and are not digits alone.
     }
 }
 
+/// The commands as docs/shell.md has them.
+fn manual() -> String {
+    let mut text = String::new();
+    for entry in COMMANDS {
+        let help = Topic::One(entry).to_string();
+        let mut lines = help.lines();
+        let usage = lines.next().unwrap();
+        let options = lines.clone().filter_map(|line| line.strip_prefix("  ")?.split_once("  "));
+        text += &format!("### {entry}\n\n```\n{usage}\n```\n\n{}.", entry.help);
+        if !entry.more.is_empty() {
+            text += &format!(" {}", entry.more);
+        }
+        text += "\n\n";
+        let mut head = "| option | what it does |\n|---|---|\n";
+        for (option, help) in options {
+            text += &format!("{}| `{option}` | {} |\n", std::mem::take(&mut head), help.trim_start());
+        }
+        text += if head.is_empty() { "\n```\n" } else { "```\n" };
+        text.extend(entry.examples.iter().flat_map(|example| ["mz> ", example, "\n"]));
+        text += "```\n\n";
+    }
+    text.truncate(text.trim_end().len());
+    text + "\n"
+}
+
+#[test]
+fn the_manual_is_made_of_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/shell.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let (by_hand, _) = document.split_once("\n## Commands\n").unwrap();
+    let expected = format!("{by_hand}\n## Commands\n\n{}", manual());
+    if std::env::var_os("MEZZ_BLESS").is_some() {
+        std::fs::write(path, &expected).unwrap();
+        return;
+    }
+    assert_eq!(document, expected, "MEZZ_BLESS=1 writes it anew");
+}
+
 /// What a machine has.
 pub(super) struct Have(pub(super) &'static [&'static str], pub(super) &'static [&'static str]);
 
