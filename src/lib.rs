@@ -26,6 +26,7 @@ pub mod addr; //     guest- and host-physical addresses, ranges
 pub mod map; //      the guest's machine: where everything lies
 pub mod problem; //  what is wrong with a configuration, in words
 pub mod regs; //     x0..x30, PC, PSTATE
+pub mod json; //     JSON on one line, written and read
 pub mod sync; //     the lock that CPUs share
 pub mod exit; //     why a guest stopped: Exit, and its decode
 
@@ -61,6 +62,7 @@ pub mod vm; //       a VM and what it owns
 pub mod vmid; //     VMIDs, with generations
 pub mod create; //   makes a VM of its configuration
 pub mod console; //  one serial line for everybody
+pub mod shell; //    the language in which VMs are led, and its line
 pub mod run; //      each CPU's loop: pick, enter, handle(exit)
 
 #[cfg(target_os = "none")]
