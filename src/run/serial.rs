@@ -41,6 +41,9 @@ impl<M: Machine> Front<Arc<Vm>> for CpuLoop<'_, M> {
         let kicks = set_line(vm, &vm.uart_line, high);
         self.kick(vm, None, kicks);
     }
+    fn press_power_key(&mut self, vm: &Arc<Vm>) {
+        CpuLoop::press_power_key(self, vm);
+    }
 }
 
 /// The machine once no guest runs any more: what [`Console::flush`](crate::console::Console::flush) needs.
@@ -56,6 +59,7 @@ impl<M: Machine> Front<Arc<Vm>> for LastWords<'_, M> {
     fn want_room(&mut self, _: bool) {}
     fn listen(&mut self, _: bool) {}
     fn level(&mut self, _: &Arc<Vm>, _: bool) {}
+    fn press_power_key(&mut self, _: &Arc<Vm>) {}
 }
 
 impl<'w, M: Machine> CpuLoop<'w, M> {
