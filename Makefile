@@ -24,6 +24,7 @@ LINT := target/setup/lint
 KERNEL := target/guests/debian-6.1/Image
 INITRD := target/guests/initrd.gz
 INITRD_FILES := $(shell find tests/linux/root -type f)
+MODULES := target/guests/debian-6.1/modules
 BUILT := target/aarch64-unknown-none-softfloat/release/mezzanine
 
 .PHONY: help image mezz guests kernels run test test-all check bench soak fuzz fuzz-short clean FORCE
@@ -65,15 +66,16 @@ $(LINT): $(SETUP)/lint.sh | $(HOST) $(RUST)
 	@$<
 	@touch $@
 
-# Two files of one script: the second waits for the first.
+# Three files of one script: the others wait for the first.
 $(KERNEL): | $(HOST)
 	@$(SETUP)/guest.sh
-target/guests/cache/busybox: | $(KERNEL)
+target/guests/cache/busybox $(MODULES): | $(KERNEL)
 	@$(SETUP)/guest.sh
 
 # What cannot be had is noted there, and skipped by name in the tests; so there is no file to depend on.
-kernels: | $(HOST)
+kernels: target/guests/cache/busybox | $(HOST)
 	@$(SETUP)/kernels.sh
+	@$(SETUP)/initrd.sh kernels
 	@$(SETUP)/u-boot.sh
 
 target/setup:
@@ -107,7 +109,7 @@ $(KERNEL).gz: $(KERNEL)
 	@gzip -n -6 <$< >$@.tmp
 	@mv $@.tmp $@
 
-$(INITRD): $(SETUP)/initrd.sh $(INITRD_FILES) target/guests/cache/busybox | $(HOST)
+$(INITRD): $(SETUP)/initrd.sh $(INITRD_FILES) $(MODULES) target/guests/cache/busybox | $(HOST)
 	@$<
 	@echo "== $@: $$(wc -c <$@) bytes"
 

@@ -21,6 +21,7 @@ use crate::sync::Mutex;
 use crate::vcpu::{HCR_TWI, Vcpu, VcpuId, VmId};
 use crate::vdev::pl011::Pl011;
 use crate::vdev::pl031::Pl031;
+use crate::vdev::pl061::Pl061;
 use crate::vdev::vgic::{Vgic, VgicConfig};
 use crate::vdev::virtio::EmptySlots;
 use crate::vdev::{Bus, Region};
@@ -181,7 +182,7 @@ impl<'a, M: Machine> Maker<'a, M> {
             priority_bits: if emulated { EMULATED_PRIORITY_BITS } else { self.host.vgic.priority_bits },
             emulated,
         });
-        let (bus, uart) = self.devices(config)?;
+        let (bus, uart, power_key) = self.devices(config)?;
         let ids = IdRegs::new(
             &self.host.ids,
             View { ipa_bits: IPA_BITS.min(self.host.pa_bits), gic_system_registers: gic == GicVersion::V3 },
@@ -203,7 +204,20 @@ impl<'a, M: Machine> Maker<'a, M> {
         let start = Start { entry: layout.entry.raw(), x0: layout.tree.start().raw() };
         let name = config.name.clone();
         Ok(Made {
-            vm: Arc::new(Vm::new(Parts { id, name, ram, rom, stage2, stolen, bus, uart, vgic, ids, vcpus })),
+            vm: Arc::new(Vm::new(Parts {
+                id,
+                name,
+                ram,
+                rom,
+                stage2,
+                stolen,
+                bus,
+                uart,
+                power_key,
+                vgic,
+                ids,
+                vcpus,
+            })),
             start,
         })
     }
@@ -323,13 +337,15 @@ impl<'a, M: Machine> Maker<'a, M> {
         Some(seed)
     }
 
-    fn devices(&self, config: &VmConfig<'_>) -> Result<(Bus, Arc<Mutex<Pl011>>), Problem> {
+    fn devices(&self, config: &VmConfig<'_>) -> Result<Devices, Problem> {
         let uart = Arc::new(Mutex::new(Pl011::new(config.console_log_bytes() as usize)));
         let clock = Pl031::new(self.machine.frequency(), self.host.wall_clock, self.host.boot);
         let slots = GuestRange::new(map::VIRTIO_BASE, map::VIRTIO_STRIDE * u64::from(map::VIRTIO_COUNT))
             .unwrap_or_default();
+        let power_key = Arc::new(Mutex::new(Pl061::new(self.machine.frequency())));
         let mut regions = alloc::vec![
             Region::new("pl031", map::RTC, Some(map::RTC_SPI), Arc::new(Mutex::new(clock))).timed(),
+            Region::new("pl061", map::PL061, Some(map::PL061_SPI), power_key.clone()).timed(),
             Region::new("virtio-mmio", slots, None, Arc::new(Mutex::new(EmptySlots))),
         ];
         if !config.without_uart {
@@ -338,9 +354,12 @@ impl<'a, M: Machine> Maker<'a, M> {
         let bus = Bus::new(regions).map_err(|region| {
             problem!("E0322", ("{}", config.place); ("device {} overlaps another", region.name); ("This is a bug in the guest's map"))
         })?;
-        Ok((bus, uart))
+        Ok((bus, uart, power_key))
     }
 }
+
+/// A VM's devices, and those of them that the run loop reaches by a way of its own.
+type Devices = (Bus, Arc<Mutex<Pl011>>, Arc<Mutex<Pl061>>);
 
 /// Pages of a VM beside its RAM and its tables: that of its stolen time.
 const SHARED_PAGES: usize = 1;

@@ -16,6 +16,7 @@ use crate::stage2::Stage2;
 use crate::sync::Mutex;
 use crate::vcpu::{Vcpu, VcpuId, VmId};
 use crate::vdev::pl011::Pl011;
+use crate::vdev::pl061::Pl061;
 use crate::vdev::vgic::Vgic;
 use crate::vdev::{Bus, Line, Region};
 use alloc::boxed::Box;
@@ -93,6 +94,8 @@ pub struct Parts {
     pub bus: Bus,
     /// Its serial port, which is on the bus too.
     pub uart: Arc<Mutex<Pl011>>,
+    /// Where its power key is, which is on the bus too.
+    pub power_key: Arc<Mutex<Pl061>>,
     /// Its interrupt controller.
     pub vgic: Vgic,
     /// ID registers as it reads them.
@@ -123,6 +126,8 @@ pub struct Vm {
     pub uart: Arc<Mutex<Pl011>>,
     /// It has no serial port: what is behind `uart` is nobody's, and not on the bus.
     pub without_uart: bool,
+    /// Its GPIO controller, whose power key people press; the bus has it too.
+    pub power_key: Arc<Mutex<Pl061>>,
     /// The serial port's interrupt.
     pub uart_line: Line,
     /// Its interrupt controller.
@@ -158,6 +163,7 @@ impl Vm {
             without_uart: parts.bus.find(crate::map::UART.start()).is_none(),
             bus: parts.bus,
             uart: parts.uart,
+            power_key: parts.power_key,
             uart_line: Line::new(crate::map::UART_SPI),
             vgic: parts.vgic,
             ids: parts.ids,

@@ -14,6 +14,8 @@ mod log;
 mod matrix;
 #[path = "linux/native.rs"]
 mod native;
+#[path = "linux/power.rs"]
+mod power;
 #[path = "linux/run.rs"]
 mod run;
 #[path = "linux/scale.rs"]
@@ -50,7 +52,9 @@ impl Guest {
     fn files(&self) -> Result<(PathBuf, PathBuf), String> {
         let made_by = if self.kernel.starts_with("debian-6.1/") { "guests" } else { "kernels" };
         let kernel = artifact(&format!("guests/{}", self.kernel), made_by)?;
-        Ok((kernel, artifact("guests/initrd.gz", "guests")?))
+        // The further kernels have one each, with their own modules.
+        let own = kernel.with_file_name("initrd.gz");
+        Ok((kernel, if own.exists() { own } else { artifact("guests/initrd.gz", "guests")? }))
     }
 
     /// `mezz run`'s arguments for this guest with this command line for its kernel.
@@ -153,6 +157,7 @@ fn trials(long: bool) -> Vec<Trial> {
     trials.push(trial("gzip_kernel", || Guest { kernel: "debian-6.1/Image.gz", ..GUEST }.tour()));
     trials.push(trial("modules", || Guest { more: &["--modules"], ..GUEST }.tour()));
     trials.extend(firmware::trials());
+    trials.extend(power::trials());
     trials.extend(smp::trials());
     if long {
         trials.extend(scale::trials());

@@ -30,6 +30,8 @@ enum Key {
     /// Show the next one, or the one before.
     Next,
     Previous,
+    /// Press the shown guest's power key.
+    ShutDown,
     /// Say what there is.
     List,
 }
@@ -47,6 +49,7 @@ impl Keys {
             b'1'..=b'9' => Key::Show(Screen(u16::from(byte.wrapping_sub(b'1')))),
             b'n' | b'N' => Key::Next,
             b'p' | b'P' => Key::Previous,
+            b's' | b'S' => Key::ShutDown,
             _ => Key::List,
         }
     }
@@ -122,8 +125,21 @@ impl Console {
             },
             Key::Next => self.show(front, seats, beside(seats, shown, true)),
             Key::Previous => self.show(front, seats, beside(seats, shown, false)),
+            Key::ShutDown => shut_down(front, seats, shown),
             Key::List => front.say(format_args!("{}", words::List { seats, shown })),
         }
+    }
+}
+
+/// Presses the power key of the guest that is shown.
+fn shut_down<S: Seat>(front: &mut impl Front<S>, seats: &[S], shown: Screen) {
+    let seat = shown.vm().and_then(|n| seats.get(n));
+    match seat.filter(|seat| seat.is_running()) {
+        Some(seat) => {
+            front.press_power_key(seat);
+            front.say(format_args!("vm {}: power key pressed, to shut it down", seat.name()));
+        }
+        None => front.say(format_args!("no guest runs here that could shut down; Ctrl-G ? lists them")),
     }
 }
 

@@ -104,6 +104,8 @@ pub trait Front<S> {
     /// The interrupt line of this VM's serial port has this level; called with the port's lock held, so that
     /// levels arrive in the order in which they came about.
     fn level(&mut self, seat: &S, high: bool);
+    /// Somebody wants this VM to shut down.
+    fn press_power_key(&mut self, seat: &S);
     /// Says something to whoever sits at the terminal, as an own line, whatever the log's level is.
     fn say(&mut self, text: fmt::Arguments<'_>) {
         let line = log::Record::builder().args(text).level(log::Level::Info).build();

@@ -20,6 +20,7 @@ struct Guest {
     port: Option<Mutex<Pl011>>,
     running: Cell<bool>,
     level: Cell<bool>,
+    presses: Cell<u32>,
 }
 
 impl Seat for Guest {
@@ -67,6 +68,9 @@ impl Front<Guest> for Script {
         assert!(guest.port.as_ref().unwrap().try_lock().is_none(), "levels go under the port's lock");
         guest.level.set(high);
     }
+    fn press_power_key(&mut self, guest: &Guest) {
+        guest.presses.set(guest.presses.get() + 1);
+    }
     fn say(&mut self, text: fmt::Arguments<'_>) {
         self.own(text);
     }
@@ -101,6 +105,7 @@ impl World {
                 port: (!without.contains(&n)).then(|| Mutex::new(Pl011::new(RING))),
                 running: Cell::new(true),
                 level: Cell::new(false),
+                presses: Cell::new(0),
             })
             .collect();
         let log = log();
@@ -246,6 +251,23 @@ fn a_command_may_come_in_pieces_and_ctrl_g_can_be_sent() {
 }
 
 #[test]
+fn the_shown_guests_power_key_is_pressed() {
+    let mut world = World::new(2, &[]);
+    world.types(b"\x07s");
+    world.settle();
+    assert_eq!(world.out(), "[mz] vm a: power key pressed, to shut it down\r\n");
+    let presses = |world: &World| [0, 1].map(|n: usize| world.guests[n].presses.get());
+    assert_eq!(presses(&world), [1, 0]);
+    world.guests[0].running.set(false);
+    world.types(b"\x07S");
+    world.types(b"\x070\x07s");
+    world.settle();
+    assert_eq!(presses(&world), [1, 0]);
+    assert!(world.out().contains("no guest runs here that could shut down"));
+    assert!(world.reads(0).is_empty());
+}
+
+#[test]
 fn the_list_names_everybody() {
     let mut world = World::new(3, &[1]);
     world.guests[2].running.set(false);
@@ -253,7 +275,7 @@ fn the_list_names_everybody() {
     assert_eq!(
         world.out(),
         "[mz] screens: 0 Mezzanine's log; 1 a (running, shown); 2 b (no serial port); 3 c (stopped). \
-         Type Ctrl-G and a number, n (next) or p (previous); Ctrl-G twice sends it to the guest\r\n"
+         Type Ctrl-G and a number, n (next), p (previous) or s (shut down); Ctrl-G twice sends it to the guest\r\n"
     );
     world.types(b"\x072\x079");
     world.settle();

@@ -87,7 +87,7 @@ impl<S: Seat> Display for List<'_, S> {
             write!(f, "; {more} more by n and p")?;
         }
         f.write_str(
-            ". Type Ctrl-G and a number, n (next) or p (previous); Ctrl-G twice sends it to the guest",
+            ". Type Ctrl-G and a number, n (next), p (previous) or s (shut down); Ctrl-G twice sends it to the guest",
         )
     }
 }

@@ -1,13 +1,14 @@
 //! Writes the tree that a guest reads: the machine of `map`.
 //!
 //! Names, order of interrupts and flags are those of QEMU's `virt`, so that what finds its way there finds
-//! it here. Bindings: arm,gic and arm,gic-v3, arm,armv8-timer, arm,psci, arm,pl011, arm,pl031 of the Linux
-//! kernel's Documentation/devicetree; cpus, memory and chosen of the Devicetree Specification, chapter 3.
+//! it here. Bindings: arm,gic and arm,gic-v3, arm,armv8-timer, arm,psci, arm,pl011, arm,pl031, gpio-keys of the
+//! Linux kernel's Documentation/devicetree; cpus, memory and chosen of the Devicetree Specification, chapter 3.
 
 use super::flat::Flat;
-use super::partial::{CLOCK, GIC, Partial};
+use super::partial::{CLOCK, GIC, GPIO, Partial};
 use crate::addr::{Address, GuestRange};
 use crate::map::{self, GicVersion};
+use crate::vdev::pl061::POWER_KEY;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -81,6 +82,7 @@ pub fn write(machine: &GuestMachine<'_>) -> Vec<u8> {
         .cells("clocks", &[CLOCK])
         .text("clock-names", "apb_pclk")
         .end();
+    power_key(&mut tree);
     tree.begin("hypervisor").text("compatible", "mezzanine,hypervisor").end();
     if let Some(partial) = &machine.partial {
         partial.write(&mut tree);
@@ -101,6 +103,28 @@ fn reg(tree: &mut Flat, range: GuestRange) -> &mut Flat {
 fn primecell<'t>(tree: &'t mut Flat, name: &str, range: GuestRange, spi: u16) -> &'t mut Flat {
     tree.begin_at(name, range.start().raw()).text("compatible", &format!("arm,{name}\0arm,primecell"));
     reg(tree, range).cells("interrupts", &[SPI, u32::from(spi), LEVEL_HIGH])
+}
+
+/// The GPIO controller, and what is on one of its lines (bindings gpio-pl061 and gpio-keys): Linux makes a key of it.
+fn power_key(tree: &mut Flat) {
+    /// Linux, include/uapi/linux/input-event-codes.h.
+    const KEY_POWER: u32 = 116;
+    const ACTIVE_HIGH: u32 = 0;
+    primecell(tree, "pl061", map::PL061, map::PL061_SPI)
+        .cells("#gpio-cells", &[2])
+        .flag("gpio-controller")
+        .cells("clocks", &[CLOCK])
+        .text("clock-names", "apb_pclk")
+        .cells("phandle", &[GPIO])
+        .end();
+    tree.begin("gpio-keys")
+        .text("compatible", "gpio-keys")
+        .begin("poweroff")
+        .text("label", "GPIO Key Poweroff")
+        .cells("linux,code", &[KEY_POWER])
+        .cells("gpios", &[GPIO, u32::from(POWER_KEY), ACTIVE_HIGH])
+        .end();
+    tree.end();
 }
 
 fn aliases(tree: &mut Flat, machine: &GuestMachine<'_>) {

@@ -333,6 +333,34 @@ fn a_guest_tree_reads_back_as_the_machine_of_the_map() {
     }
 }
 
+/// Word for word, but for what refers to other nodes.
+#[test]
+fn the_power_key_is_that_of_virt() {
+    let said = |blob: &[u8]| {
+        let tree = dtoolkit::fdt::Fdt::new(blob).unwrap();
+        let cells = |path: &str, name: &str| {
+            let node = tree.find_node(path).unwrap();
+            Bytes::from(node.property(name).unwrap().value())
+        };
+        let gpio = cells("/pl061@9030000", "phandle");
+        let key = cells("/gpio-keys/poweroff", "gpios");
+        assert_eq!(key[..4], gpio);
+        assert_eq!(cells("/pl061@9030000", "clocks"), cells("/apb-pclk", "phandle"));
+        let mut all = vec![(String::from("gpios"), Bytes::from(&key[4..]))];
+        for path in ["/pl061@9030000", "/gpio-keys", "/gpio-keys/poweroff"] {
+            let node = tree.find_node(path).unwrap();
+            for property in node.properties() {
+                if !["phandle", "clocks", "gpios"].contains(&property.name()) {
+                    all.push((std::format!("{path} {}", property.name()), property.value().into()));
+                }
+            }
+        }
+        all.sort();
+        all
+    };
+    assert_eq!(said(&guest(GicVersion::V3, 1)), said(VIRT_GICV3));
+}
+
 #[test]
 fn a_guest_without_a_serial_port_is_told_of_none() {
     let blob = guest::write(&GuestMachine {

@@ -12,6 +12,7 @@
 //! | `interrupts.rs` | the machine's interrupts |
 //! | `exits.rs` | `handle(exit) -> Next` |
 //! | `calls.rs` | what PSCI and the other calls do |
+//! | `power.rs` | the power key |
 //! | `serial.rs` | a guest's serial port and the line behind it |
 //! | `counts.rs` | exits by reason, for whoever asked for them |
 //! | `report.rs` | what people read when a VM stops or stays silent |
@@ -21,6 +22,7 @@ mod calls;
 mod counts;
 mod exits;
 mod interrupts;
+mod power;
 mod report;
 mod serial;
 mod stay;

@@ -44,6 +44,11 @@ impl<M: Machine> Front<Place> for CpuLoop<'_, M> {
             self.kick(vm, None, kicks);
         }
     }
+    fn press_power_key(&mut self, place: &Place) {
+        if let Some(vm) = place {
+            CpuLoop::press_power_key(self, vm);
+        }
+    }
 }
 
 /// The machine once no guest runs any more: what [`Console::flush`](crate::console::Console::flush) needs.
@@ -59,6 +64,7 @@ impl<M: Machine> Front<Place> for LastWords<'_, M> {
     fn want_room(&mut self, _: bool) {}
     fn listen(&mut self, _: bool) {}
     fn level(&mut self, _: &Place, _: bool) {}
+    fn press_power_key(&mut self, _: &Place) {}
 }
 
 impl<'w, M: Machine> CpuLoop<'w, M> {

@@ -17,6 +17,7 @@ use crate::stage2::{Geometry, Rights, Stage2};
 use crate::sync::Mutex;
 use crate::vcpu::{CpuId, El1, Vcpu, VcpuId, VmId};
 use crate::vdev::pl011::Pl011;
+use crate::vdev::pl061::Pl061;
 use crate::vdev::vgic::{Vgic, VgicConfig};
 use crate::vdev::virtio::EmptySlots;
 use crate::vdev::{Bus, Region};
@@ -56,8 +57,10 @@ pub(super) fn vm_of(id: u16, vcpus: u16, gic: Gic, mut with: impl FnMut(&mut Vcp
     let mpidrs: Vec<u64> = (0..vcpus).map(|n| map::mpidr(n, gic.version)).collect();
     let uart = Arc::new(Mutex::new(Pl011::new(4 << 10)));
     let slots = crate::addr::GuestRange::new(map::VIRTIO_BASE, 0x4000).unwrap();
+    let power_key = Arc::new(Mutex::new(Pl061::new(1_000_000)));
     let bus = Bus::new(vec![
         Region::new("pl011", map::UART, None, uart.clone()),
+        Region::new("pl061", map::PL061, Some(map::PL061_SPI), power_key.clone()).timed(),
         Region::new("virtio-mmio", slots, None, Arc::new(Mutex::new(EmptySlots))),
     ]);
     let vcpus = mpidrs.iter().enumerate().map(|(n, mpidr)| {
@@ -75,6 +78,7 @@ pub(super) fn vm_of(id: u16, vcpus: u16, gic: Gic, mut with: impl FnMut(&mut Vcp
         stolen: StolenTime::new(SharedPage::leaked(), 1_000_000),
         bus: bus.ok().unwrap(),
         uart,
+        power_key,
         vcpus: vcpus.collect(),
         vgic: Vgic::new(VgicConfig {
             version: gic.version,

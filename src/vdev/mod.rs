@@ -6,6 +6,7 @@
 
 pub mod pl011;
 pub mod pl031;
+pub mod pl061;
 pub mod registers;
 pub mod vgic;
 pub mod virtio;

@@ -60,6 +60,7 @@ console interrupts: ok
 root node names dummy-virt: ok
 console: ok
 random bytes: ok
+GPIO chip: ok
 clock chip: ok
 psci: PSCIv1.1 detected in firmware";
 

@@ -7,7 +7,7 @@ use crate::setup;
 use libtest_mimic::{Failed, Trial};
 
 /// Guests for one vCPU: one for each group of rules, and those whose interrupts are devices'.
-const RULES: [&str; 15] = [
+const RULES: [&str; 16] = [
     "gic",
     "gic-active",
     "gic-crowd",
@@ -20,6 +20,7 @@ const RULES: [&str; 15] = [
     "gicfuzz",
     "idle",
     "lostwake",
+    "power",
     "psci",
     "rtc",
     "timer",

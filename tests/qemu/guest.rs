@@ -93,6 +93,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = settings.into_iter().map(trial).collect();
     trials.push(setup::trial("guest::echo".into(), echo));
     trials.push(setup::trial("guest::reset".into(), reset));
+    for (backend, more) in [(&BACKENDS[0], &[] as &[_]), (&BACKENDS[2], &[]), (&BACKENDS[3], &["--cpus", "2"])] {
+        let name = format!("guest::power (somebody presses the key, {})", backend.label);
+        trials.push(setup::trial(name, move || power(backend, more)));
+    }
     trials.push(setup::trial("guest::mute is asked for".into(), mute));
     trials.push(setup::trial("guest::two take turns at the console".into(), two));
     for guest in ["doom", "lost"] {
@@ -201,6 +205,21 @@ fn echo() -> Result<(), Failed> {
     let outcome = machine.finish();
     good(&outcome, "echo")?;
     outcome.says(&format!("echo: {} bytes hash {:016x}", text.len(), fnv(text.iter().copied())))
+}
+
+/// Ctrl-G s is a pulse on the power key's line, of which the guest sees both edges.
+fn power(backend: &'static Backend, more: &'static [&'static str]) -> Result<(), Failed> {
+    let mut line = vec!["--cmdline", "press"];
+    line.extend(more);
+    let more = line.leak();
+    let mut machine = start(&Setting { guest: "power", backend, more, ..PLAIN })?;
+    if !machine.wait_for("power: press", 1) {
+        return machine.stop().failed("it does not get ready");
+    }
+    machine.send(b"\x07s")?;
+    let outcome = machine.finish();
+    good(&outcome, "power")?;
+    outcome.says("vm alpha: power key pressed, to shut it down")
 }
 
 /// SYSTEM_RESET starts the VM again with its memory as at first, or ends the run as a reset; nothing else.

@@ -95,3 +95,15 @@ take() {
         die "$(basename "$package") holds no $2"
     mv "$3.tmp" "$3"
 }
+
+# take_modules PACKAGE FOLDER: what Linux needs beside a kernel of Debian's to tell its programs of the power key, as
+# FOLDER/modules/VERSION/NAME, packed as they come. Some kernels lack one of them, so there may be fewer or none.
+take_modules() {
+    package=$(find "$CACHE" -maxdepth 1 -name "$1_*.deb" | head -n 1)
+    rm -rf "$2/modules.tmp" "$2/modules"
+    mkdir -p "$2/modules.tmp"
+    [ -z "$package" ] || dpkg-deb --fsys-tarfile "$package" |
+        tar -x -C "$2/modules.tmp" --transform 's,^.*/modules/\([^/]*\)/.*/,\1/,' --wildcards \
+            './*lib/modules/*/input/evdev.ko*' './*lib/modules/*/keyboard/gpio_keys.ko*' 2>/dev/null || :
+    mv "$2/modules.tmp" "$2/modules"
+}

@@ -19,7 +19,7 @@ debian-6.12-16k linux-image-arm64-16k'
 missing() {
     echo "$KERNELS" | while read -r folder package; do
         folder=$TARGET/guests/$folder
-        [ -s "$folder/Image" ] || [ -n "$(find "$folder/absent" -mmin -240 2>/dev/null)" ] || echo "$folder $package"
+        [ -s "$folder/Image" ] && [ -d "$folder/modules" ] || [ -n "$(find "$folder/absent" -mmin -240 2>/dev/null)" ] || echo "$folder $package"
     done
 }
 
@@ -50,7 +50,8 @@ bring() {
         return
     fi
     take "$kernel" './boot/vmlinuz-*' "$1/Image"
-    # Its modules are most of it, and nobody needs them.
+    take_modules "$kernel" "$1"
+    # Its other modules are most of it, and nobody needs them.
     rm -f "$CACHE/$kernel"_*.deb "$1/absent"
 }
 

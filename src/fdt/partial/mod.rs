@@ -26,6 +26,16 @@ use nodes::{Nodes, value};
 pub(super) const GIC: u32 = 65_000;
 /// Phandle of a guest's clock; Xen has the one between for an IOMMU.
 pub(super) const CLOCK: u32 = 65_002;
+/// Phandle of a guest's GPIO controller, which its power key refers to.
+pub(super) const GPIO: u32 = 65_003;
+
+/// What a guest's own tree has beside the interrupt controller, by phandle.
+const OWN: [(u32, &str); 2] = [(CLOCK, "clock"), (GPIO, "GPIO controller")];
+
+/// Whose phandle it is in a guest's own tree, the interrupt controller's apart.
+fn own(phandle: u32) -> Option<&'static str> {
+    OWN.iter().find(|(own, _)| *own == phandle).map(|(_, name)| *name)
+}
 
 /// Bytes of such a tree: it is copied on the little heap that there is before guests run.
 const MAX_SIZE: usize = 64 << 10;

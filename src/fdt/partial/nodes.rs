@@ -1,6 +1,6 @@
 //! All nodes of a partial tree in a list, so that one can be found by its phandle, and others above it.
 
-use super::{CLOCK, LABELS, MAX_NODES, MAX_PROPERTIES, phandle};
+use super::{LABELS, MAX_NODES, MAX_PROPERTIES, own, phandle};
 use crate::fdt::repeated;
 use crate::problem;
 use crate::problem::Problem;
@@ -38,9 +38,9 @@ impl<'a, 'p> Nodes<'a, 'p> {
     /// Lists `root` and all below it, and checks what is each node's own: names, phandles, counts of cells.
     pub(super) fn read(root: FdtNode<'a>, gic: u32, place: &'p str) -> Result<Self, Problem> {
         let mut nodes = Self { list: Vec::new(), gic, place };
-        if gic == CLOCK {
+        if let Some(whose) = own(gic) {
             return Err(
-                problem!("E0242", ("{place} /gic phandle"); ("{gic} is the guest's own clock"); ("{LABELS}")),
+                problem!("E0242", ("{place} /gic phandle"); ("{gic} is the guest's own {whose}"); ("{LABELS}")),
             );
         }
         nodes.add(root, 0)?;
@@ -101,17 +101,14 @@ impl<'a, 'p> Nodes<'a, 'p> {
             ));
         }
         let Some(value) = new.or(old) else { return Ok(None) };
-        let own = phandle(value, self.place, &self.path(n))?;
-        let whose = match own {
-            CLOCK => Some("the guest's own clock"),
-            own if own == self.gic => Some("the guest's interrupt controller"),
-            own if self.find(own).is_some() => Some("another node of this tree"),
-            _ => None,
+        let phandle = phandle(value, self.place, &self.path(n))?;
+        let (whose, what) = match own(phandle) {
+            Some(what) => ("the guest's own ", what),
+            None if phandle == self.gic => ("the guest's ", "interrupt controller"),
+            None if self.find(phandle).is_some() => ("", "another node of this tree"),
+            None => return Ok(Some(phandle)),
         };
-        match whose {
-            None => Ok(Some(own)),
-            Some(whose) => Err(self.wrong("E0242", n, "phandle", format_args!("{own} is {whose}"), LABELS)),
-        }
+        Err(self.wrong("E0242", n, "phandle", format_args!("{phandle} is {whose}{what}"), LABELS))
     }
 
     fn count(&self, n: usize, name: &str, default: u32) -> Result<u32, Problem> {

@@ -149,6 +149,7 @@ fn what_a_partial_tree_may_not_have_is_named() {
         ("E0242", "phandle: 2 bytes long", "a { phandle = [00 01]; };".into()),
         ("E0242", "7 is another node of this tree", "a { phandle = <7>; }; b { phandle = <7>; };".into()),
         ("E0242", "65002 is the guest's own clock", "a { phandle = <65002>; };".into()),
+        ("E0242", "65003 is the guest's own GPIO controller", "a { phandle = <65003>; };".into()),
         ("E0242", "not the same as linux,phandle", "a { phandle = <7>; linux,phandle = <8>; };".into()),
         // References.
         ("E0243", "clocks: nothing under /passthrough has phandle 0x63", "a { clocks = <99>; };".into()),
@@ -177,6 +178,7 @@ fn what_a_partial_tree_may_not_have_is_named() {
         ("E0249", "/passthrough@1: there twice", "passthrough@0 { }; passthrough@1 { };"),
         ("E0242", "/gic phandle: 0", "gic { phandle = <0>; }; passthrough { };"),
         ("E0242", "65002 is the guest's own clock", "gic { phandle = <65002>; }; passthrough { };"),
+        ("E0242", "65003 is the guest's own GPIO controller", "gic { phandle = <65003>; }; passthrough { };"),
         (
             "E0242",
             "9 is the guest's interrupt controller",

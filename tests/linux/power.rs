@@ -1,0 +1,69 @@
+//! The power key: each kernel finds it, and the initrd shuts down by it.
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+use crate::matrix::{KERNELS, Kernel};
+use crate::run::{Run, target_dir};
+use crate::session;
+use crate::{GUEST, Guest, judge};
+
+/// The shell's prompt.
+const PROMPT: &str = "alpha:/# ";
+
+/// Debian's cloud kernels have no driver for keys on GPIO lines: CONFIG_KEYBOARD_GPIO is not set.
+fn has_driver(kernel: &Kernel) -> bool {
+    !kernel.name.ends_with("cloud")
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let trial = |kernel: &'static Kernel| {
+        Trial::ignorable_test(format!("power::{}", kernel.name), move || {
+            let folder = target_dir().join("guests").join(kernel.folder());
+            if !folder.join("Image").exists()
+                && let Ok(why) = std::fs::read_to_string(folder.join("absent"))
+            {
+                return Ok(Completion::ignored_with(why.trim().to_owned()));
+            }
+            pressed(kernel).map(|()| Completion::Completed)
+        })
+    };
+    KERNELS.iter().map(trial).collect()
+}
+
+/// The key is found, waited for, and pressed by Ctrl-G s; the guest goes down in order.
+fn pressed(kernel: &Kernel) -> Result<(), Failed> {
+    // Two CPUs: the one that takes the key need not be the guest's. Neoverse N1 has all kernels' pages.
+    let guest = Guest { cpu: "neoverse-n1", kernel: kernel.image, more: &["--cpus", "2"], ..GUEST };
+    let mut run = Run::mezz(&guest.arguments(session::CMDLINE)?)?;
+    run.wait_for("This is alpha, a guest of Mezzanine")?;
+    run.wait_for(PROMPT)?;
+    run.type_keys("ls /sys/bus/amba/drivers/pl061_gpio; cat /proc/bus/input/devices; echo end $((1+1))\r")?;
+    run.wait_for("\n9030000.pl061\r\n")?;
+    if !has_driver(kernel) {
+        run.wait_for("\nend 2\r\n")?;
+        run.wait_for(PROMPT)?;
+        run.type_keys("\u{7}s")?;
+        // It does not notice, and goes on.
+        run.wait_for("vm alpha: power key pressed, to shut it down")?;
+        run.type_keys("sleep 1; echo still $((1+1))\r")?;
+        run.wait_for("\nstill 2\r\n")?;
+        run.wait_for(PROMPT)?;
+        return Ok(judge::no_complaints(&session::power_off(run)?)?);
+    }
+    run.wait_for("\nN: Name=\"gpio-keys\"\r\n")?;
+    run.wait_for("\nend 2\r\n")?;
+    run.wait_for(PROMPT)?;
+    run.type_keys("grep 'GPIO Key Poweroff' /proc/interrupts; pidof acpid >/dev/null && echo waited $((1+1))\r")?;
+    run.wait_for("9030000.pl061")?;
+    run.wait_for("\nwaited 2\r\n")?;
+    run.wait_for(PROMPT)?;
+    run.type_keys("\u{7}s")?;
+    run.wait_for("vm alpha: power key pressed, to shut it down")?;
+    run.wait_for("power key: shutting down")?;
+    run.wait_for("reboot: Power down")?;
+    let transcript = run.finish()?;
+    if !transcript.contains("vm alpha: powered off") {
+        return Err("Mezzanine does not say that the guest powered off".into());
+    }
+    Ok(judge::no_complaints(&transcript)?)
+}
