@@ -31,6 +31,8 @@ pub struct Cpu {
     pub(super) id: CpuId,
     pub(super) gic: Gic,
     pub(super) resident: Resident,
+    /// List registers of the hardware that may hold something while nobody is resident.
+    pub(super) left_listed: u16,
     /// HCR_EL2 as it is now.
     pub(super) hcr: u64,
     pub(super) console_irq: Option<IntId>,
@@ -153,7 +155,7 @@ impl Machine for Cpu {
             if self.resident.is(vcpu) {
                 self.gic.load_lists(&mut vcpu.lists);
             } else {
-                self.gic.load_all(vcpu);
+                self.gic.load_all(vcpu, self.left_listed);
                 self.resident.load(vcpu, self.id);
             }
         }
@@ -179,7 +181,7 @@ impl Machine for Cpu {
 
     fn put(&mut self, vcpu: &mut Vcpu) -> bool {
         if self.resident.is(vcpu) {
-            self.gic.save_all(vcpu);
+            self.left_listed = self.gic.save_all(vcpu, self.left_listed);
             self.resident.save(vcpu);
         }
         Self::take_system_error()

@@ -183,6 +183,7 @@ pub fn cpu(platform: &Platform<'_>) -> Result<Cpu, Problem> {
     let peers = alloc::vec![gic.peer(affinity)].into();
     Ok(Cpu {
         id: CpuId(0),
+        left_listed: gic.all_lists(),
         gic,
         resident: Resident::default(),
         hcr: el2::hcr::HOST,

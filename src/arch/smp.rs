@@ -356,6 +356,7 @@ extern "C" fn mezzanine_secondary() -> ! {
         if let Some(place) = job.peers.iter().position(|peer| peer.affinity == affinity) {
             let cpu = Cpu {
                 id: CpuId(place as u16),
+                left_listed: gic.all_lists(),
                 gic,
                 resident: Resident::default(),
                 hcr: el2::hcr::HOST,

@@ -82,7 +82,9 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         self.armed = None;
         self.machine.arm_timer(None);
         self.paused = None;
-        self.pay();
+        if self.owed.is_some() {
+            self.pay();
+        }
         for served in 0.. {
             if served == AT_ONCE {
                 self.pause();

@@ -169,7 +169,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     #[inline(always)]
     fn begin(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
         if let Some((entry, x0)) = vcpu.resume_at.take() {
-            self.put(vm, vcpu);
+            self.put_aside(vm, vcpu);
             vm.renew(vcpu, entry, x0);
         }
     }

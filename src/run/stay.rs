@@ -144,7 +144,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             }
         }
         vm.stolen.set_ticks(vcpu.id, vcpu.account.stolen());
-        // Its list registers are empty, and its emulated timer is watched by nobody.
+        // What it has listed is as it left it, or nothing; and its emulated timer is watched by nobody.
         if vcpu.lists.owed || vm.vgic.attention(vcpu.id) {
             vcpu.lists.owed = false;
             self.sync(vm, vcpu);
@@ -255,10 +255,17 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     }
 
     /// Takes everything of the vCPU off this CPU. A system error that it leaves behind ends its VM.
-    pub(super) fn put(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+    ///
+    /// What it has listed stays listed: for a vCPU that is queued, and looks at its flags before it runs again.
+    fn put(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
         if self.machine.put(vcpu) {
             self.stop(vm, vcpu, Reason::SystemError);
         }
+    }
+
+    /// The same for one that nobody knows when to run again: others need not ask it what it has listed.
+    pub(super) fn put_aside(&mut self, vm: &Vm, vcpu: &mut Vcpu) {
+        self.put(vm, vcpu);
         let kicks = vm.vgic.unload(vcpu.id, &mut vcpu.lists);
         self.kick(vm, Some(vcpu.id), kicks);
     }
@@ -266,7 +273,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// Puts a waiting vCPU aside, with a software timer in place of its own.
     fn park(&mut self, vm: &'w Vm, mut vcpu: Box<Vcpu>) {
         self.here = None;
-        self.put(vm, &mut vcpu);
+        self.put_aside(vm, &mut vcpu);
         let id = vcpu.id;
         let Some(slot) = vm.slot(id) else { return };
         let deadline = vcpu.next_deadline(vm.vgic.pending_private(id)).map(Ticks);
@@ -283,7 +290,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// A vCPU is off: by its own wish, or as its VM stops. Then it has the next one do the same.
     fn switch_off(&mut self, vm: &'w Arc<Vm>, mut vcpu: Box<Vcpu>) {
         self.here = None;
-        self.put(vm, &mut vcpu);
+        self.put_aside(vm, &mut vcpu);
         self.desk.queue().leave(&mut vcpu.account, self.machine.now());
         self.forget_timer(vm, &mut vcpu);
         let id = vcpu.id;

@@ -180,31 +180,46 @@ impl Gic {
         either!(self, gic => gic.present(hcr));
     }
 
-    /// Loads the whole of a vCPU's interface when it becomes resident.
-    pub(super) fn load_all(&self, vcpu: &mut Vcpu) {
+    /// All list registers that there are, a bit each.
+    pub(super) fn all_lists(&self) -> u16 {
+        (u32::from(u16::MAX) >> (16 - self.list_registers().min(16))) as u16
+    }
+
+    /// Loads the whole of a vCPU's interface when it becomes resident. `left`: list registers in which others
+    /// [left](Self::save_all) something.
+    pub(super) fn load_all(&self, vcpu: &mut Vcpu, left: u16) {
         either!(self, gic => gic.load_rest(vcpu));
         let lists = &mut vcpu.lists;
+        lists.hcr_dirty = true;
         if lists.emulated {
             // Stays so while it is resident.
             either!(self, gic => gic.load_control(lr::HCR_TRAPS));
+        } else {
+            // What others left is nothing of this vCPU's: its own of those are free, and say so.
+            lists.dirty = lists.used | left;
         }
-        lists.dirty = (u32::from(u16::MAX) >> (16 - self.list_registers().min(16))) as u16;
-        lists.hcr_dirty = true;
         // A timer interrupt that is pending through hardware, or active, stays active in the GIC; one that
-        // is not must be free to fire. Before CNTV_CTL_EL0 is restored (docs/design.md, 5).
-        self.set_active(ppi::VIRTUAL_TIMER, lists.linked_active(ppi::VIRTUAL_TIMER));
+        // is not is free to fire, as `save_all` left it. Before CNTV_CTL_EL0 is restored (docs/design.md, 5).
+        if lists.linked_active(ppi::VIRTUAL_TIMER) {
+            self.set_active(ppi::VIRTUAL_TIMER, true);
+        }
         self.load_lists(lists);
     }
 
-    /// Takes the whole of a vCPU's interface back; the hardware then presents nothing.
-    pub(super) fn save_all(&self, vcpu: &mut Vcpu) {
+    /// Takes the whole of a vCPU's interface back; the hardware then presents nothing. In which list registers there
+    /// may be something: what of it is still good is in `vcpu`; `left` before.
+    pub(super) fn save_all(&self, vcpu: &mut Vcpu, left: u16) -> u16 {
         if vcpu.lists.loaded {
             self.fold_lists(&mut vcpu.lists);
         }
-        if !vcpu.lists.emulated {
-            either!(self, gic => gic.save_rest(vcpu));
-        }
         either!(self, gic => gic.load_control(0));
         self.set_active(ppi::VIRTUAL_TIMER, false);
+        // With that, whatever was to be deactivated is.
+        vcpu.lists.release = 0;
+        if vcpu.lists.emulated {
+            return left;
+        }
+        either!(self, gic => gic.save_rest(vcpu));
+        vcpu.lists.used | vcpu.lists.dirty
     }
 }

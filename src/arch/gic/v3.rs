@@ -75,6 +75,8 @@ pub(crate) struct Gic {
     distributor: &'static Distributor,
     redistributor: &'static Redistributor,
     lists: u8,
+    /// What decides how many active priority registers there are: ICH_VTR_EL2.PREbits + 1.
+    preemption_bits: u8,
 }
 
 impl Gic {
@@ -94,7 +96,10 @@ impl Gic {
             // SAFETY: the caller says so; frames are walked only within the region.
             unsafe { find_frame(*region, mpidr) }
         })?;
-        let gic = Self { distributor, redistributor, lists: (read!("S3_4_C12_C11_1") & 0x1f) as u8 + 1 };
+        let vtr = read!("S3_4_C12_C11_1"); // ICH_VTR_EL2
+        let lists = (vtr & 0x1f) as u8 + 1;
+        let preemption_bits = (vtr >> 26 & 7) as u8 + 1;
+        let gic = Self { distributor, redistributor, lists, preemption_bits };
         if first {
             gic.init_distributor();
         }
@@ -346,11 +351,11 @@ impl Gic {
         let [ap0, ap1] = &lists.apr;
         write!("S3_4_C12_C8_0", ap0[0]); // ICH_AP0R0_EL2
         write!("S3_4_C12_C9_0", ap1[0]); // ICH_AP1R0_EL2
-        if self.preemption_bits() >= 6 {
+        if self.preemption_bits >= 6 {
             write!("S3_4_C12_C8_1", ap0[1]);
             write!("S3_4_C12_C9_1", ap1[1]);
         }
-        if self.preemption_bits() >= 7 {
+        if self.preemption_bits >= 7 {
             write!("S3_4_C12_C8_2", ap0[2]);
             write!("S3_4_C12_C8_3", ap0[3]);
             write!("S3_4_C12_C9_2", ap1[2]);
@@ -363,21 +368,16 @@ impl Gic {
         let [ap0, ap1] = &mut vcpu.lists.apr;
         ap0[0] = read!("S3_4_C12_C8_0");
         ap1[0] = read!("S3_4_C12_C9_0");
-        if self.preemption_bits() >= 6 {
+        if self.preemption_bits >= 6 {
             ap0[1] = read!("S3_4_C12_C8_1");
             ap1[1] = read!("S3_4_C12_C9_1");
         }
-        if self.preemption_bits() >= 7 {
+        if self.preemption_bits >= 7 {
             ap0[2] = read!("S3_4_C12_C8_2");
             ap0[3] = read!("S3_4_C12_C8_3");
             ap1[2] = read!("S3_4_C12_C9_2");
             ap1[3] = read!("S3_4_C12_C9_3");
         }
-    }
-
-    /// ICH_VTR_EL2.PREbits + 1: what decides how many active priority registers there are.
-    fn preemption_bits(&self) -> u8 {
-        (read!("S3_4_C12_C11_1") >> 26 & 7) as u8 + 1
     }
 
     /// ICH_VTR_EL2.PRIbits + 1.
