@@ -17,6 +17,9 @@ pub(super) const FREQUENCY: u64 = 1_000_000;
 /// Where every guest begins.
 pub(super) const ENTRY: u64 = 0x4020_0000;
 
+/// No play comes near this, unless its CPUs have each other look for nothing for ever.
+const LONGEST_LOG: usize = 100_000;
+
 /// The machine, shared by the threads that play its CPUs.
 pub(crate) struct Board {
     state: Mutex<State>,
@@ -101,9 +104,11 @@ impl Board {
         if idle.is_empty() || !(0..state.cpus.len()).any(wanted) {
             return None;
         }
-        let vcpus = self.affinities.iter().enumerate().flat_map(|(vm, all)| {
-            all.iter().enumerate().map(move |(id, affinity)| (vm, id, affinity))
-        });
+        let vcpus = self
+            .affinities
+            .iter()
+            .enumerate()
+            .flat_map(|(vm, all)| all.iter().enumerate().map(move |(id, affinity)| (vm, id, affinity)));
         for (vm, id, affinity) in vcpus {
             let is_here = |cpu: &Hardware| cpu.resident.is_some_and(|it| (it.1, it.2) == (vm, id));
             let slot = self.world.vm(VmId(vm as u16))?.slot(VcpuId(id as u16))?;
@@ -121,6 +126,7 @@ impl Board {
 impl State {
     pub(super) fn tell(&mut self, cpu: usize, what: What) {
         let vcpu = self.cpus[cpu].resident.map(|(_, vm, id)| (vm, id));
+        assert!(self.log.len() < LONGEST_LOG, "it goes on and on");
         self.log.push(Told { at: self.now, cpu, vcpu, what });
     }
 
