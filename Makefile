@@ -148,7 +148,7 @@ fuzz fuzz-short: | $(HOST)
 
 target/bench/libexits.so: $(wildcard tests/bench/*.c tests/bench/*.h) | $(HOST)
 	@mkdir -p $(@D)
-	@cc -std=c11 -O2 -Wall -Wextra -shared -fPIC -o $@ tests/bench/plugin.c
+	@cc -std=c11 -O2 -Wall -Wextra -shared -fPIC -fvisibility=hidden -o $@ $(filter %.c,$^)
 
 clean:
 	@find target -mindepth 1 -maxdepth 1 ! -name guests ! -name setup -exec rm -rf {} + 2>/dev/null || true

@@ -44,6 +44,17 @@ fn vm() -> impl Strategy<Value = Vec<Vec<Op>>> {
     })
 }
 
+/// One VM's vCPUs, of which the first ends it in the middle of whatever the others do.
+fn short_lived() -> impl Strategy<Value = Vec<Vec<Op>>> {
+    vm().prop_map(|mut vcpus| {
+        for (me, ops) in vcpus.iter_mut().enumerate() {
+            ops.retain(|op| ![Gather, Finished, SystemOff].contains(op));
+            ops.extend(if me == 0 { [SystemOff, Off] } else { [Spin(500), Wfi] });
+        }
+        vcpus
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -51,6 +62,16 @@ proptest! {
     fn nothing_is_lost(cpus in 2..4usize, vms in vec(vm(), 1..3), all_on: bool, seed: u64) {
         let play = Play { all_on, ..Play::new(cpus, vms).seed(seed) };
         let played = play.run();
+        if let Some(failure) = played.failure() {
+            return Err(TestCaseError::fail(format!("{failure}\n{}", played.story())));
+        }
+        let played = played.sound();
+        prop_assert!(played.vms.iter().all(|vm| vm.stopped() == Some(Reason::PoweredOff)));
+    }
+
+    #[test]
+    fn whatever_they_do_they_end(cpus in 2..4usize, vms in vec(short_lived(), 1..3), all_on: bool, seed: u64) {
+        let played = Play { all_on, ..Play::new(cpus, vms).seed(seed) }.run();
         if let Some(failure) = played.failure() {
             return Err(TestCaseError::fail(format!("{failure}\n{}", played.story())));
         }

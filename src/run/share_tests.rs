@@ -1,6 +1,6 @@
 //! Scripted machines of several CPUs: who has which CPU, and for how long.
 
-use super::play::{Op, Play, Played, What};
+use super::play::{Op, Play, Played, What, every_order};
 use crate::sched::{Account, Share, TURN_US};
 use crate::vcpu::VmId;
 use Op::*;
@@ -40,6 +40,21 @@ fn an_idle_cpu_takes_what_may_run_there_and_nothing_else() {
 
         let played = Play::new(3, spins(3, 30_000)).seed(seed).run().sound();
         assert!(played.now() < 32_000, "all at once: {}", played.now());
+    }
+}
+
+/// One CPU comes to its wait while the other gets two to run. The play itself sees whether one is left in a queue.
+#[test]
+fn a_cpu_that_begins_to_wait_takes_what_comes_meanwhile() {
+    for (first, second) in [(1, 2), (2, 1)] {
+        let play = || {
+            let sender =
+                vec![Spin(100), Sgi(first, 1), Sgi(second, 1), SleepVirtual(2_000), Gather, SystemOff];
+            let sleeper = vec![Await(1, 1), Spin(500), Finished];
+            Play::new(2, vec![vec![sender, sleeper.clone(), sleeper]]).within(100..300)
+        };
+        let orders = every_order(2, 1_000, play, |played| assert_eq!(played.lives(0, 0), 1));
+        assert!(orders > 100, "{orders} orders");
     }
 }
 

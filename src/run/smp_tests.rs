@@ -216,6 +216,39 @@ fn a_vm_whose_vcpus_all_go_off_has_ended() {
     in_many_orders(play, |played| assert_eq!(played.vms[0].stopped(), Some(Reason::AllOff)));
 }
 
+/// One that waits is put aside for the other one of its CPU, which was woken before, while an interrupt for it comes.
+#[test]
+fn one_is_woken_while_it_is_put_aside() {
+    for (first, second) in [(1, 2), (2, 1)] {
+        let play = || {
+            let sender = vec![Spin(100), Sgi(first, 1), Sgi(second, 1), Spin(500), Gather, SystemOff];
+            let sleeper = vec![Await(1, 1), Finished];
+            let play = Play::new(2, vec![vec![sender, sleeper.clone(), sleeper]]).within(100..300);
+            play.with(|vcpu| vcpu.affinity = if vcpu.id == VcpuId(0) { 2 } else { 1 })
+        };
+        let orders = every_order(2, 2_000, play, |played| assert_eq!(handled(played, 1).len(), 2));
+        assert!(orders > 100, "{orders} orders");
+    }
+}
+
+/// The last of its VM to hear of the end turns another one on, which has heard of it and is off.
+#[test]
+fn one_that_has_stopped_does_not_begin_again() {
+    for late in [198, 199, 200] {
+        let play = || {
+            let first = vec![Spin(200), SystemOff];
+            let play = Play::new(3, vec![vec![first, vec![Spin(90_000)], vec![Spin(late), On(1), Wfi]]]);
+            play.within(200..300).with(|vcpu| vcpu.affinity = 1 << vcpu.id.0)
+        };
+        let turned_on = std::cell::Cell::new(0);
+        every_order(2, 700, play, |played| {
+            assert_eq!((played.vms[0].stopped(), played.lives(0, 1)), (OFF, 1));
+            turned_on.set(turned_on.get() + did(played, &On(1)).len());
+        });
+        assert!(turned_on.get() > 0, "it had always heard of it");
+    }
+}
+
 #[test]
 fn an_old_timer_wakes_nobody() {
     // The first waits on CPU 0 until 5,000, is woken there and goes on to CPU 1, where it waits until much later.

@@ -3,8 +3,6 @@
 //! On one CPU, with equal weights: `latency` as the victim, with a timer of 2 ms, and `hostile` with four vCPUs and one
 //! of its modes. The trials (tests/qemu/contain.rs) judge the same guests; here are the figures.
 
-use std::time::Duration;
-
 use crate::bundle;
 use crate::counts::Counts;
 use crate::figure::Bound;
@@ -84,18 +82,8 @@ pub(crate) fn run(cpu: &str, deed: &'static str) -> Result<Beside, String> {
     let name = format!("beside-{deed}");
     let toml = vm("victim", "latency", &victim) + &vm("attacker", "hostile", &attacker);
     let bundle = bundle::pack_toml(&name, &toml)?;
-    let run = Run {
-        name: &name,
-        cpu,
-        el2: true,
-        gic: 3,
-        memory: "512M",
-        shift: 4,
-        until: Some("vm victim: powered off"),
-        args: vec!["-kernel".into(), text(&target().join("mezzanine.img")), "-initrd".into(), text(&bundle)],
-        patience: Duration::from_secs(120),
-        ..Run::default()
-    };
+    let until = Some("vm victim: powered off");
+    let run = Run { shift: 4, until, ..Run::mezzanine(&name, cpu, &bundle) };
     let Outcome { counts, transcript } = run.run()?;
     let noticed = noticed(&transcript).ok_or_else(|| format!("{name}: the victim does not end"))?;
     Ok(Beside { deed, noticed, counts })

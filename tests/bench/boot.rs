@@ -115,18 +115,8 @@ pub(crate) fn run(cpu: &str, quiet: bool) -> Result<Pair, String> {
     let vm = Vm { kernel: &kernel, initrd: Some(&initrd), cmdline: &cmdline, memory: MEMORY, gic: None };
 
     let bundle = bundle::pack(name, &vm)?;
-    let args = vec!["-kernel".into(), text(&target().join("mezzanine.img")), "-initrd".into(), text(&bundle)];
     let under = format!("{name}-mezzanine");
-    let run = Run {
-        name: &under,
-        cpu,
-        el2: true,
-        gic: 3,
-        memory: "1G",
-        args,
-        patience: PATIENCE,
-        ..Run::default()
-    };
+    let run = Run { memory: "1G", patience: PATIENCE, ..Run::mezzanine(&under, cpu, &bundle) };
     let Outcome { counts, transcript } = run.run()?;
     let mezzanine = Boot::new(counts).map_err(|why| format!("{name} under Mezzanine: {why}"))?;
 

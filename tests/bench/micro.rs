@@ -1,10 +1,8 @@
 //! The micro benchmark: what one exit costs, by kind and by who is the guest's interrupt controller.
 
-use std::time::Duration;
-
 use crate::backends::{BACKENDS, Backend};
 use crate::counts::{Counts, Summary};
-use crate::qemu::{Outcome, Run, target, text};
+use crate::qemu::{Outcome, Run, target};
 use crate::{bundle, figure::Bound};
 
 /// How a row's figure is taken from what happened between its opening and closing.
@@ -234,23 +232,10 @@ pub(crate) fn run_traced(cpu: &str, backend: &Backend, traced_row: u32) -> Resul
         gic: (backend.guest != backend.host).then_some(backend.guest),
     };
     let bundle = bundle::pack("micro", &vm)?;
-    let mut args =
-        vec!["-kernel".into(), text(&target().join("mezzanine.img")), "-initrd".into(), text(&bundle)];
+    let mut run = Run { gic: backend.host, traced_row, ..Run::mezzanine("micro", cpu, &bundle) };
     if !backend.options().is_empty() {
-        args.extend(["-append".into(), backend.options().into()]);
+        run.args.extend(["-append".into(), backend.options().into()]);
     }
-    let patience = Duration::from_secs(120);
-    let run = Run {
-        name: "micro",
-        cpu,
-        el2: true,
-        gic: backend.host,
-        memory: "512M",
-        args,
-        traced_row,
-        patience,
-        ..Run::default()
-    };
     let Outcome { counts, transcript } = run.run()?;
     if !transcript.contains("bench: ok") {
         return Err(format!("the micro guest did not end with 'bench: ok':\n{transcript}"));

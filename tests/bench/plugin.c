@@ -23,75 +23,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "counts.h"
 #include "qemu.h"
 
 __attribute__((visibility("default"))) int qemu_plugin_version = PLUGIN_INTERFACE;
 
-enum { LEVELS = 4, VCPUS = 17, REASON_LENGTH = 64, MARKS = 4096, TALLIES = 8192, TRACE = 65536, UNKNOWN = -1 };
-enum { NO_ROW = 0, FIRST_HINT = 64, FIRST_MARK = 48, HINTS = 64 };
+enum { UNKNOWN = -1, FIRST_HINT = 64, HINTS = 64 };
 
-/* A histogram: how often each value was seen. */
-struct histogram {
-    uint64_t *values, *counts;
-    size_t length, capacity;
-};
-
-/* The exits of one row for one reason. */
-struct tally {
-    int row;
-    char reason[REASON_LENGTH];
-    struct histogram cost;
-    uint64_t longest; /* stay at EL2 without a wait in it */
-};
-
-/* All of a row: EL2's instructions between opening and closing it, and the exits there. */
-struct row {
-    struct histogram cost, exits;
-};
-
-struct counters {
-    uint64_t level[LEVELS];
-    uint64_t exits;
-};
-
-struct mark {
-    int id;
-    struct counters at;
-    uint64_t x0;
-    uint64_t offset; /* CNTVOFF_EL2 */
-};
-
-struct vcpu {
-    int level;              /* where it runs */
-    uint64_t settled;       /* instructions already booked in `sum` */
-    struct counters sum;
-    bool guest_seen;        /* EL2 has let a guest run */
-    struct counters load;   /* at the first instruction below EL2 */
-    struct tally *exit;     /* the exit that EL2 is dealing with */
-    uint64_t exit_start;    /* instructions before it */
-    uint64_t first_wait, last_wait; /* instructions up to EL2's own WFI in it, 0: none */
-    bool staying;           /* a stay has begun: by an exit, or by the end of a wait */
-    uint64_t stay_start;    /* instructions before it */
-    uint64_t vttbr, vmpidr; /* whom EL2 was entered from */
-    int row;
-    struct counters row_start;
-    uint64_t call;          /* X0 of an HVC or SMC under way */
-    bool off;               /* a guest has asked for SYSTEM_OFF or SYSTEM_RESET */
-    struct counters at_off;
-};
-
-static struct vcpu vcpus[VCPUS];
-static struct tally *tallies[TALLIES];
-static struct row rows[FIRST_MARK];
-static struct mark marks[MARKS];
-static size_t tally_count, mark_count;
-static unsigned vcpu_count;
-static bool overflow, offsets;
+struct vcpu vcpus[VCPUS];
+unsigned vcpu_count;
+struct row rows[FIRST_MARK];
+struct mark marks[MARKS];
+size_t mark_count;
+uint64_t trace[TRACE];
+size_t trace_length;
+static bool offsets;
 static bool any_guest_seen; /* on whichever CPU */
 static uint64_t vectors;    /* VBAR_EL2, once a guest has left */
 static int traced_row; /* NO_ROW: nothing is traced */
-static uint64_t trace[TRACE];
-static size_t trace_length;
 static const char *out;
 static qemu_plugin_u64 executed;
 static bool several;      /* CPUs */
@@ -105,50 +54,6 @@ enum reg { CPSR, X0, ESR, FAR, HPFAR, CNTVOFF, VTTBR, VMPIDR, TPIDR, REGISTERS }
 static const char *const names[REGISTERS] = {"cpsr",      "x0",        "ESR_EL2",    "FAR_EL2",  "HPFAR_EL2",
                                              "CNTVOFF_EL2", "VTTBR_EL2", "VMPIDR_EL2", "TPIDR_EL2"};
 static struct qemu_plugin_register *handles[REGISTERS];
-
-static void *grown(void *old, size_t size) {
-    void *memory = realloc(old, size);
-    if (!memory) {
-        fputs("exits plugin: out of memory\n", stderr);
-        abort();
-    }
-    return memory;
-}
-
-static void add(struct histogram *h, uint64_t value) {
-    for (size_t i = 0; i < h->length; i++) {
-        if (h->values[i] == value) {
-            h->counts[i]++;
-            return;
-        }
-    }
-    if (h->length == h->capacity) {
-        h->capacity = h->capacity ? 2 * h->capacity : 8;
-        h->values = grown(h->values, h->capacity * sizeof *h->values);
-        h->counts = grown(h->counts, h->capacity * sizeof *h->counts);
-    }
-    h->values[h->length] = value;
-    h->counts[h->length++] = 1;
-}
-
-/* The tally of a row and reason; past the table's end all reasons are one. */
-static struct tally *tally(int row, const char *reason) {
-    if (tally_count >= TALLIES - FIRST_MARK) {
-        overflow = true;
-        reason = "other";
-    }
-    for (size_t i = 0; i < tally_count; i++) {
-        if (tallies[i]->row == row && strcmp(tallies[i]->reason, reason) == 0) {
-            return tallies[i];
-        }
-    }
-    struct tally *new = grown(NULL, sizeof *new);
-    memset(new, 0, sizeof *new);
-    new->row = row;
-    snprintf(new->reason, sizeof new->reason, "%s", reason);
-    tallies[tally_count++] = new;
-    return new;
-}
 
 /* A register of the vCPU that runs; a register that the CPU lacks reads as zero. */
 static uint64_t read(enum reg which) {
@@ -486,88 +391,11 @@ static void vcpu_starts(uint64_t plugin, unsigned index) {
     }
 }
 
-static void write_histogram(FILE *file, const struct histogram *h) {
-    fputc('[', file);
-    for (size_t i = 0; i < h->length; i++) {
-        fprintf(file, "%s[%" PRIu64 ",%" PRIu64 "]", i ? "," : "", h->values[i], h->counts[i]);
-    }
-    fputc(']', file);
-}
-
-static void write_counters(FILE *file, const struct counters *c) {
-    fprintf(file, "{\"el0\":%" PRIu64 ",\"el1\":%" PRIu64 ",\"el2\":%" PRIu64 ",\"el3\":%" PRIu64 ",\"exits\":%" PRIu64 "}",
-            c->level[0], c->level[1], c->level[2], c->level[3], c->exits);
-}
-
-static void write_vcpu(FILE *file, unsigned index) {
-    struct vcpu *v = &vcpus[index];
-    fputs("{\"total\":", file);
-    write_counters(file, &v->sum);
-    if (v->guest_seen) {
-        fputs(",\"load\":", file);
-        write_counters(file, &v->load);
-    }
-    if (v->off) {
-        fputs(",\"off\":", file);
-        write_counters(file, &v->at_off);
-    }
-    if (v->exit) {
-        fprintf(file, ",\"unfinished\":{\"reason\":\"%s\",\"cost\":%" PRIu64 "}", v->exit->reason,
-                v->sum.level[2] - v->exit_start);
-    }
-    fputc('}', file);
-}
-
 static void finish(uint64_t plugin, void *data) {
     (void)plugin;
     (void)data;
-    FILE *file = fopen(out, "w");
-    if (!file) {
-        perror(out);
-        return;
-    }
     settle(&vcpus[running]);
-    fputs("{\"vcpus\":[", file);
-    for (unsigned i = 0; i < vcpu_count; i++) {
-        fputs(i ? "," : "", file);
-        write_vcpu(file, i);
-    }
-    fprintf(file, "],\n\"overflow\":%s,\n\"marks\":[", overflow ? "true" : "false");
-    for (size_t i = 0; i < mark_count; i++) {
-        fprintf(file, "%s\n{\"id\":%d,\"x0\":%" PRIu64 ",\"cntvoff\":%" PRIu64 ",\"at\":", i ? "," : "", marks[i].id,
-                marks[i].x0, marks[i].offset);
-        write_counters(file, &marks[i].at);
-        fputc('}', file);
-    }
-    fputs("],\n\"rows\":[", file);
-    const char *separator = "";
-    for (int i = 0; i < FIRST_MARK; i++) {
-        if (rows[i].cost.length) {
-            fprintf(file, "%s\n{\"row\":%d,\"cost\":", separator, i);
-            write_histogram(file, &rows[i].cost);
-            fputs(",\"exits\":", file);
-            write_histogram(file, &rows[i].exits);
-            fputc('}', file);
-            separator = ",";
-        }
-    }
-    fputs("],\n\"exits\":[", file);
-    separator = "";
-    for (size_t i = 0; i < tally_count; i++) {
-        if (tallies[i]->cost.length || tallies[i]->longest) {
-            fprintf(file, "%s\n{\"row\":%d,\"reason\":\"%s\",\"stay\":%" PRIu64 ",\"cost\":", separator, tallies[i]->row,
-                    tallies[i]->reason, tallies[i]->longest);
-            write_histogram(file, &tallies[i]->cost);
-            fputc('}', file);
-            separator = ",";
-        }
-    }
-    fputs("],\n\"trace\":[", file);
-    for (size_t i = 0; i < trace_length; i++) {
-        fprintf(file, "%s%" PRIu64, i ? "," : "", trace[i]);
-    }
-    fputs("]}\n", file);
-    fclose(file);
+    write_counts(out);
 }
 
 __attribute__((visibility("default"))) int qemu_plugin_install(uint64_t plugin, const qemu_info_t *info, int argc,

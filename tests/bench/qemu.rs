@@ -65,7 +65,22 @@ pub(crate) fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// Mezzanine with a bundle: what most runs start from, on one CPU with a GICv3, 512 MiB, for two minutes at most.
+    pub(crate) fn mezzanine(name: &'a str, cpu: &'a str, bundle: &Path) -> Self {
+        let image = text(&target().join("mezzanine.img"));
+        Self {
+            name,
+            cpu,
+            el2: true,
+            gic: 3,
+            memory: "512M",
+            args: vec!["-kernel".into(), image, "-initrd".into(), text(bundle)],
+            patience: Duration::from_secs(120),
+            ..Self::default()
+        }
+    }
+
     fn command(&self, counted: &Path) -> Command {
         let mut qemu = Command::new("qemu-system-aarch64");
         let el2 = if self.el2 { "on" } else { "off" };

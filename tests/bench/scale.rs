@@ -4,7 +4,6 @@
 //! beside 1, 15 and 63 VMs more, and as one of 2, 16 and 64 vCPUs of its VM; the rest sleep, or keep the one CPU busy.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use crate::bundle;
 use crate::counts::{Counts, Histogram, Summary};
@@ -156,18 +155,12 @@ fn measure(cpu: &str, guest: Guest, setting: &Setting, traced_row: u32) -> Resul
     let name = format!("{}-{}-{}", guest.name(), setting.vms, setting.vcpus);
     let bundle = bundle::pack_toml(&name, &configuration(guest, setting))?;
     let run = Run {
-        name: &name,
-        cpu,
-        el2: true,
-        gic: 3,
         memory: "1G",
         cpus: guest.cpus(),
         // Slices are milliseconds: of sixteen times fewer instructions.
         shift: if guest == Guest::Share { 4 } else { 0 },
-        args: vec!["-kernel".into(), text(&target().join("mezzanine.img")), "-initrd".into(), text(&bundle)],
         traced_row,
-        patience: Duration::from_secs(120),
-        ..Run::default()
+        ..Run::mezzanine(&name, cpu, &bundle)
     };
     let Outcome { counts, transcript } = run.run()?;
     let ok = format!("{}: ok", guest.name());

@@ -1,7 +1,6 @@
 //! The longest stays at EL2 once a guest runs, by reason: of all that the bench runs, and of guests that ask for much.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::bundle;
 use crate::counts::Counts;
@@ -48,19 +47,7 @@ impl Crowd {
         );
         let name = format!("crowd-{}-{}", self.guest, self.cpus);
         let bundle = bundle::pack_toml(&name, &toml)?;
-        let image = text(&target().join("mezzanine.img"));
-        let run = Run {
-            name: &name,
-            cpu,
-            el2: true,
-            gic: 3,
-            memory: "512M",
-            cpus: self.cpus,
-            shift: self.shift,
-            args: vec!["-kernel".into(), image, "-initrd".into(), text(&bundle)],
-            patience: Duration::from_secs(120),
-            ..Run::default()
-        };
+        let run = Run { cpus: self.cpus, shift: self.shift, ..Run::mezzanine(&name, cpu, &bundle) };
         let Outcome { counts, transcript } = run.run()?;
         if transcript.contains(&format!("{}: ok", self.guest)) {
             Ok(counts)

@@ -53,7 +53,9 @@ fn pressed(kernel: &Kernel) -> Result<(), Failed> {
     run.wait_for("\nN: Name=\"gpio-keys\"\r\n")?;
     run.wait_for("\nend 2\r\n")?;
     run.wait_for(PROMPT)?;
-    run.type_keys("grep 'GPIO Key Poweroff' /proc/interrupts; pidof acpid >/dev/null && echo waited $((1+1))\r")?;
+    run.type_keys(
+        "grep 'GPIO Key Poweroff' /proc/interrupts; pidof acpid >/dev/null && echo waited $((1+1))\r",
+    )?;
     run.wait_for("9030000.pl061")?;
     run.wait_for("\nwaited 2\r\n")?;
     run.wait_for(PROMPT)?;

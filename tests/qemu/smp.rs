@@ -11,12 +11,21 @@ use std::fmt::Write as _;
 const MACHINES: [(&[&str], &str); 3] =
     [(&["--cpus", "1"], "one CPU"), (&["--cpus", "2"], "two CPUs"), (&["--cpus", "4"], "four CPUs")];
 
+/// As many CPUs as a GICv2 has.
+const EIGHT: (&[&str], &str) = (&["--cpus", "8"], "8 vCPUs on 8 CPUs");
+/// As many as share a value of Aff1.
+const SIXTEEN: (&[&str], &str) = (&["--cpus", "16"], "16 vCPUs on 16 CPUs");
+
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = Backend::ready().flat_map(on).chain(special()).map(trial).collect();
+    trials.push(setup::trial("smp::two VMs of 8 vCPUs on 8 CPUs".into(), || pinned(8, "rounds=10 strict")));
     trials.push(setup::trial("smp::64 VMs on four CPUs, a little of each".into(), || {
         scale("smpstress", 64, 1, 4)
     }));
     if setup::long() {
+        trials.push(setup::trial("smp::two VMs of 16 vCPUs on 16 CPUs, 50 rounds".into(), || {
+            pinned(16, "rounds=50 strict")
+        }));
         trials.push(setup::trial("smp::64 VMs of two vCPUs on four CPUs".into(), || {
             scale("smpstress", 64, 2, 4)
         }));
@@ -28,7 +37,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// On each backend: the stress with as many vCPUs as CPUs, fewer and more; as many vCPUs as a GICv2 has; bad CPU_ON.
+/// On each backend: the stress with as many vCPUs as CPUs, fewer and more; as many of both as a GICv2 has; bad CPU_ON.
 fn on(backend: &'static Backend) -> Vec<Setting> {
     let mut settings = Vec::new();
     for (more, label) in MACHINES {
@@ -37,6 +46,8 @@ fn on(backend: &'static Backend) -> Vec<Setting> {
         settings.push(on("many", 8));
         settings.push(on("cpuon-bad", 3));
     }
+    let (more, label) = EIGHT;
+    settings.push(Setting { guest: "smpstress", vcpus: 8, backend, more, label, ..PLAIN });
     settings
 }
 
@@ -49,6 +60,8 @@ fn special() -> Vec<Setting> {
         on("many", 64, "64 vCPUs on one CPU", MACHINES[0].0),
         on("cpuon-bad", 1, "one vCPU", MACHINES[0].0),
         Setting { cpu: "max", ..on("smpstress", 4, "max, two CPUs", MACHINES[1].0) },
+        on("smpstress", 16, SIXTEEN.1, SIXTEEN.0),
+        on("many", 64, "64 vCPUs on 16 CPUs", SIXTEEN.0),
         on("spin", 4, "four vCPUs on two CPUs", MACHINES[1].0),
     ];
     if setup::long() {
@@ -57,7 +70,13 @@ fn special() -> Vec<Setting> {
         for backend in [&BACKENDS[0], &BACKENDS[3]] {
             let more = &["--cpus", "4", "--cmdline", "rounds=100"];
             settings.push(Setting { backend, ..on("smpstress", 8, "100 rounds, four CPUs", more) });
+            let more = &["--cpus", "8", "--cmdline", "rounds=200"];
+            settings.push(Setting { backend, ..on("smpstress", 8, "200 rounds, 8 CPUs", more) });
         }
+        let more = &["--cpus", "16", "--cmdline", "rounds=100"];
+        settings.push(on("smpstress", 16, "100 rounds, 16 CPUs", more));
+        settings.push(on("smpstress", 32, "32 vCPUs on 16 CPUs", SIXTEEN.0));
+        settings.push(on("smpstress", 64, "64 vCPUs on 64 CPUs", &["--cpus", "64", "--cmdline", "rounds=5"]));
     }
     settings
 }
@@ -91,6 +110,19 @@ fn scale(guest: &'static str, vms: usize, vcpus: u32, cpus: u32) -> Result<(), F
         writeln!(toml, "cmdline = \"rounds=3 strict\"")?;
     }
     all_end(&format!("scale-{vms}-{vcpus}"), &toml, vms, &["--cpus", &cpus.to_string()]).map(|_| ())
+}
+
+/// Two VMs with a vCPU for each CPU. Those of one stay each on its own, so that every CPU has to work; the other's go
+/// wherever there is room.
+fn pinned(cpus: u32, cmdline: &str) -> Result<(), Failed> {
+    let kernel = setup::guest("smpstress")?;
+    let each: Vec<String> = (0..cpus).map(|cpu| cpu.to_string()).collect();
+    let mut toml = String::new();
+    for (name, affinity) in [("pinned", format!("{each:?}")), ("free", "\"all\"".into())] {
+        writeln!(toml, "[vm.{name}]\nkernel = {kernel:?}\nmemory = \"32M\"\nvcpus = {cpus}")?;
+        writeln!(toml, "affinity = {affinity}\ncmdline = {cmdline:?}")?;
+    }
+    all_end(&format!("pinned-{cpus}"), &toml, 2, &["--cpus", &cpus.to_string()]).map(|_| ())
 }
 
 /// More VMs than 8-bit VMIDs, alive at once, each with memory that it knows again.

@@ -1,13 +1,15 @@
 //! What the machine consists of: CPUs, their timers and interrupts, and what lives in their registers.
 
+use super::aside;
 use super::guest::{Guest, Op, Told, What};
 use super::turns::{Order, Turns};
 use crate::machine::{IntId, ppi};
-use crate::vcpu::{FpRegs, LiveId, MAX_LISTS, Timer, Vcpu};
+use crate::run::world::{Desk, World};
+use crate::vcpu::{CpuId, FpRegs, LiveId, MAX_LISTS, Timer, Vcpu, VcpuId, VmId};
 use crate::vdev::vgic::lr;
 use std::collections::BTreeMap;
 use std::string::String;
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::vec::Vec;
 
 /// Ticks a second.
@@ -17,11 +19,17 @@ pub(super) const BEGIN: u64 = 1 << 33;
 /// Where every guest begins.
 pub(super) const ENTRY: u64 = 0x4020_0000;
 
+/// No play comes near this, unless its CPUs have each other look for nothing for ever.
+const LONGEST_LOG: usize = 100_000;
+
 /// The machine, shared by the threads that play its CPUs.
 pub(crate) struct Board {
     state: Mutex<State>,
     /// For each CPU, that it may be its turn.
     pub(super) wake: Vec<Condvar>,
+    world: Arc<World>,
+    /// The CPUs that each vCPU may run on, by VM and vCPU.
+    affinities: Vec<Vec<u64>>,
 }
 
 pub(crate) struct State {
@@ -61,7 +69,14 @@ pub(super) struct Hardware {
 }
 
 impl Board {
-    pub(super) fn new(cpus: usize, vms: Vec<Vec<Vec<Op>>>, order: Order) -> Self {
+    /// A board for this world, in which nothing has begun, except that `vms` say what their vCPUs do.
+    pub(super) fn new(
+        world: Arc<World>,
+        affinities: Vec<Vec<u64>>,
+        vms: Vec<Vec<Vec<Op>>>,
+        order: Order,
+    ) -> Self {
+        let cpus = world.others(CpuId(0)).count() + 1;
         let guests = vms.into_iter().map(|vcpus| vcpus.into_iter().map(Guest::new).collect()).collect();
         let state = State {
             turns: Turns::new(order),
@@ -72,7 +87,8 @@ impl Board {
             failed: None,
             log: Vec::new(),
         };
-        Self { state: Mutex::new(state), wake: (0..cpus).map(|_| Condvar::new()).collect() }
+        let wake = (0..cpus).map(|_| Condvar::new()).collect();
+        Self { state: Mutex::new(state), wake, world, affinities }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -82,11 +98,40 @@ impl Board {
     pub(super) fn into_state(self) -> State {
         self.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+
+    /// Everybody waits, or runs a guest for a while: no CPU may wait that could run somebody who is in a queue.
+    pub(super) fn is_idle_for_nothing(&self, state: &State) -> Option<String> {
+        let idle = |cpu: &usize| state.cpus[*cpu].waits == Some(u64::MAX) && !state.cpus[*cpu].ended;
+        let idle: Vec<usize> = (0..state.cpus.len()).filter(idle).collect();
+        let wanted = |cpu| self.world.desk(CpuId(cpu as u16)).is_some_and(Desk::is_wanted);
+        // Those in no queue and on no CPU have used up their caps.
+        if idle.is_empty() || !(0..state.cpus.len()).any(wanted) {
+            return None;
+        }
+        let vcpus = self
+            .affinities
+            .iter()
+            .enumerate()
+            .flat_map(|(vm, all)| all.iter().enumerate().map(move |(id, affinity)| (vm, id, affinity)));
+        for (vm, id, affinity) in vcpus {
+            let is_here = |cpu: &Hardware| cpu.resident.is_some_and(|it| (it.1, it.2) == (vm, id));
+            let vm_of = aside(|| self.world.vm(VmId(vm as u16)))?;
+            let slot = vm_of.slot(VcpuId(id as u16))?;
+            if !state.cpus.iter().any(is_here)
+                && aside(|| slot.peek(|_| ())).is_none()
+                && let Some(cpu) = idle.iter().find(|cpu| affinity >> **cpu & 1 != 0)
+            {
+                return Some(format!("VM {vm}'s vCPU {id} is in a queue, and CPU {cpu} waits"));
+            }
+        }
+        None
+    }
 }
 
 impl State {
     pub(super) fn tell(&mut self, cpu: usize, what: What) {
         let vcpu = self.cpus[cpu].resident.map(|(_, vm, id)| (vm, id));
+        assert!(self.log.len() < LONGEST_LOG, "it goes on and on");
         self.log.push(Told { at: self.now - BEGIN, cpu, vcpu, what });
     }
 

@@ -34,10 +34,12 @@ use crate::vdev::vgic::Frame;
 use crate::vm::Vm;
 use crate::vmid::Table;
 use std::cell::RefCell;
+use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
 use std::string::String;
 use std::sync::Arc;
 use std::thread;
+use std::vec;
 use std::vec::Vec;
 
 std::thread_local! {
@@ -48,6 +50,14 @@ std::thread_local! {
 fn played(f: impl FnOnce(&Board, usize)) -> bool {
     let plays = PLAYS.with(|plays| plays.borrow().clone());
     plays.map(|(board, cpu)| f(&board, cpu)).is_some()
+}
+
+/// Looks at what is behind locks that nobody has, for the play itself.
+fn aside<R>(look: impl FnOnce() -> R) -> R {
+    let plays = PLAYS.take();
+    let result = look();
+    PLAYS.set(plays);
+    result
 }
 
 /// This thread is about to take a lock: another CPU may go on before.
@@ -72,11 +82,17 @@ pub(super) struct Play {
     /// Changes a vCPU before it starts.
     pub(super) with: fn(&mut Vcpu),
     pub(super) order: Order,
+    /// When [`every_order`] tries other orders.
+    pub(super) within: Range<u64>,
 }
 
 impl Play {
     pub(super) fn new(cpus: usize, vms: Vec<Vec<Vec<Op>>>) -> Self {
-        Self { cpus, vms, all_on: true, with: |_| {}, order: Order::Seeded(1) }
+        Self { cpus, vms, all_on: true, with: |_| {}, order: Order::Seeded(1), within: 0..u64::MAX }
+    }
+
+    pub(super) fn within(self, within: Range<u64>) -> Self {
+        Self { within, ..self }
     }
 
     pub(super) fn with(self, with: fn(&mut Vcpu)) -> Self {
@@ -94,13 +110,16 @@ impl Play {
     /// Runs it until all loops have ended.
     pub(super) fn run(self) -> Played {
         let gic = Gic { version: GicVersion::V3, emulated: false };
-        let (vms, memory): (Vec<_>, Vec<_>) = self
-            .vms
-            .iter()
-            .enumerate()
-            .map(|(id, vcpus)| vm_of(id as u16, vcpus.len() as u16, gic, self.with))
-            .unzip();
-        let world = World::new(vms.clone(), self.cpus, board::FREQUENCY, Table::new(8, vms.len(), self.cpus));
+        let mut affinities = vec![Vec::new(); self.vms.len()];
+        let made = self.vms.iter().zip(&mut affinities).enumerate().map(|(id, (vcpus, affinities))| {
+            vm_of(id as u16, vcpus.len() as u16, gic, |vcpu| {
+                (self.with)(vcpu);
+                affinities.push(vcpu.affinity);
+            })
+        });
+        let (vms, memory): (Vec<_>, Vec<_>) = made.unzip();
+        let vmids = Table::new(8, vms.len(), self.cpus);
+        let world = Arc::new(World::new(vms.clone(), self.cpus, board::FREQUENCY, vmids));
         let now = Ticks(board::BEGIN);
         for (n, vm) in (1..).zip(&vms) {
             set_up(vm);
@@ -119,10 +138,10 @@ impl Play {
                 }
             }
         }
-        let board = Arc::new(Board::new(self.cpus, self.vms, self.order));
+        let board = Arc::new(Board::new(world.clone(), affinities, self.vms, self.order));
         thread::scope(|scope| {
             for cpu in 0..self.cpus {
-                let (board, world) = (board.clone(), &world);
+                let (board, world) = (board.clone(), &*world);
                 scope.spawn(move || {
                     PLAYS.with(|plays| *plays.borrow_mut() = Some((board.clone(), cpu)));
                     let result = panic::catch_unwind(AssertUnwindSafe(|| {

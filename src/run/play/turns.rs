@@ -1,7 +1,8 @@
 //! Whose turn it is.
 
-use super::board::{Board, State};
+use super::board::{BEGIN, Board, State};
 use super::{Play, Played};
+use std::ops::Range;
 use std::string::String;
 use std::sync::{Condvar, MutexGuard};
 use std::vec::Vec;
@@ -11,8 +12,9 @@ use std::vec::Vec;
 pub(crate) enum Order {
     /// By chance, from this seed.
     Seeded(u64),
-    /// By these choices, and where they end the first there is; at most so many changes of turn that nobody needs.
-    Listed { choices: Vec<u8>, changes: u32 },
+    /// By these choices, and where they end the first there is; at most so many changes of turn that nobody needs, all of
+    /// them between two times.
+    Listed { choices: Vec<u8>, changes: u32, within: Range<u64> },
 }
 
 /// What has been chosen, and how.
@@ -32,26 +34,27 @@ impl Turns {
         Self { order, now: 0, made: Vec::new(), rarity }
     }
 
-    fn choose(&mut self, among: usize) -> usize {
+    fn choose(&mut self, among: usize, now: u64) -> usize {
         if among <= 1 {
             return 0;
         }
-        let chosen = match &mut self.order {
+        match &mut self.order {
             Order::Seeded(seed) => (next(seed) % among as u64) as usize,
-            Order::Listed { choices, .. } => choices.get(self.made.len()).map_or(0, |n| usize::from(*n)),
-        };
-        if matches!(self.order, Order::Listed { .. }) {
-            self.made.push((chosen as u8, among as u8));
+            Order::Listed { within, .. } if !within.contains(&now.saturating_sub(BEGIN)) => 0,
+            Order::Listed { choices, .. } => {
+                let chosen = choices.get(self.made.len()).copied().unwrap_or(0);
+                self.made.push((chosen, among as u8));
+                usize::from(chosen)
+            }
         }
-        chosen
     }
 
     /// Whether to pass the turn on where nobody has to.
-    fn passes(&mut self) -> bool {
+    fn passes(&mut self, now: u64) -> bool {
         match &mut self.order {
             Order::Seeded(seed) => next(seed).is_multiple_of(self.rarity),
             Order::Listed { changes: 0, .. } => false,
-            Order::Listed { .. } => self.choose(2) == 1,
+            Order::Listed { .. } => self.choose(2, now) == 1,
         }
     }
 
@@ -86,11 +89,12 @@ impl Board {
         let mut state = self.state();
         self.check(&state);
         let others: Vec<usize> = (0..self.wake.len()).filter(|n| *n != cpu && state.is_ready(*n)).collect();
-        if others.is_empty() || !state.turns.passes() {
+        let now = state.now;
+        if others.is_empty() || !state.turns.passes(now) {
             return;
         }
         state.turns.passed();
-        let chosen = others[state.turns.choose(others.len())];
+        let chosen = others[state.turns.choose(others.len(), now)];
         self.hand(state, cpu, chosen);
     }
 
@@ -121,7 +125,12 @@ impl Board {
         loop {
             let ready: Vec<usize> = (0..self.wake.len()).filter(|n| state.is_ready(*n)).collect();
             if !ready.is_empty() {
-                return Some(ready[state.turns.choose(ready.len())]);
+                let now = state.now;
+                return Some(ready[state.turns.choose(ready.len(), now)]);
+            }
+            if let Some(what) = self.is_idle_for_nothing(state) {
+                self.fail(state, what);
+                return None;
             }
             if state.cpus.iter().all(|cpu| cpu.ended) {
                 return None;
@@ -186,8 +195,8 @@ impl Board {
     }
 }
 
-/// Plays it in every order that has at most `changes` changes of turn where nobody has to, or the first `most` of them.
-/// How many there were.
+/// Plays it in every order that has at most `changes` changes of turn where nobody has to, all of them
+/// [`within`](Play::within) what the play says, or the first `most` of them. How many there were.
 pub(crate) fn every_order(
     changes: u32,
     most: usize,
@@ -196,8 +205,9 @@ pub(crate) fn every_order(
 ) -> usize {
     let mut choices = Vec::new();
     for run in 1..=most {
-        let order = Order::Listed { choices: choices.clone(), changes };
-        let played = Play { order, ..play() }.run();
+        let mut play = play();
+        play.order = Order::Listed { choices: choices.clone(), changes, within: play.within.clone() };
+        let played = play.run();
         if let Some(failure) = played.failure() {
             panic!("order {run}: {failure}\n{}", played.story());
         }

@@ -16,6 +16,7 @@ pub mod mmio;
 pub mod mmu;
 pub mod pages;
 pub mod psci;
+pub mod samples;
 pub mod smp;
 pub mod state;
 pub mod sysreg;

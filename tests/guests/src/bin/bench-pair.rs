@@ -8,17 +8,12 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use guests::gic::{self, Targets};
+use guests::samples::{self, SGI, TAKEN, TIMERS, TIMES, WARM};
 use guests::timer::{self, VIRTUAL, arm, micros, now};
-use guests::{args, check_eq, fdt, mmu, op, psci, smp, trap};
+use guests::{check_eq, fdt, mmu, op, psci, smp, trap};
 
 guests::guest!("bench-pair", main);
 
-/// Samples of a row.
-const TIMES: u32 = 256;
-/// Rounds before them, that first uses are not measured.
-const WARM: u32 = 8;
-/// The SGI that is sent.
-const SGI: u32 = 1;
 /// How long sleepers sleep, in ms: longer than everything else takes.
 const NIGHT: u64 = 20_000;
 
@@ -31,31 +26,14 @@ macro_rules! open {
     };
 }
 
-/// Interrupts that vCPU 1 has taken.
-static TAKEN: AtomicU32 = AtomicU32::new(0);
 /// The round for which vCPU 1 is ready, + 1.
 static READY: AtomicU32 = AtomicU32::new(0);
 /// How often vCPU 1 has begun.
 static LIVES: AtomicU32 = AtomicU32::new(0);
-static TIMERS: AtomicU32 = AtomicU32::new(0);
 /// This is the guest that measures.
 static MEASURES: AtomicBool = AtomicBool::new(false);
 /// vCPU 1 only begins and ends.
 static BRIEF: AtomicBool = AtomicBool::new(false);
-
-fn on_irq(_: &mut trap::Frame) {
-    op!("hint #64");
-    let acknowledged = gic::ack();
-    match gic::id(acknowledged) {
-        gic::SPURIOUS => return,
-        VIRTUAL => {
-            timer::stop();
-            TIMERS.fetch_add(1, SeqCst);
-        }
-        _ => _ = TAKEN.fetch_add(1, SeqCst),
-    }
-    gic::end(acknowledged);
-}
 
 /// Lets the other CPU run until `done`.
 fn meanwhile(mut done: impl FnMut() -> bool) {
@@ -161,12 +139,12 @@ fn main() {
     mmu::build();
     mmu::on();
     gic::init();
-    let measures = args::word() != "other";
+    let measures = samples::measures();
     MEASURES.store(measures, SeqCst);
     if !measures {
         return sleep(0);
     }
-    trap::on_irq(on_irq);
+    trap::on_irq(samples::on_irq);
     gic::enable(VIRTUAL);
     for n in 1..fdt::cpus() {
         check_eq!(smp::start(n as u64, life), 0, "CPU_ON of {n}");

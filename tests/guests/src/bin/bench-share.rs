@@ -6,19 +6,13 @@
 #![no_std]
 #![no_main]
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use guests::gic::{self, Targets};
+use guests::samples::{self, SGI, TAKEN, TIMERS, TIMES, WARM};
 use guests::timer::{self, VIRTUAL, arm, micros, now};
-use guests::{args, check, check_eq, fdt, mmu, msr, op, smp, trap};
+use guests::{check, check_eq, fdt, mmu, msr, op, smp, trap};
 
 guests::guest!("bench-share", main);
-
-/// Samples of a row.
-const TIMES: u32 = 256;
-/// Rounds before them, that first uses are not measured.
-const WARM: u32 = 8;
-/// The SGI that is sent.
-const SGI: u32 = 1;
 
 /// When, in ms of the guest's time, others begin to spin; when vCPU 0 spins with them until when; when they all begin to use floating
 /// point; when vCPU 0 looks again, and until when; when all is over. Between them everybody has had a turn.
@@ -30,26 +24,9 @@ const FLOATING: u64 = 3400;
 const FLOATED: u64 = 4300;
 const END: u64 = 4700;
 
-/// Interrupts that vCPU 1 has taken.
-static TAKEN: AtomicU32 = AtomicU32::new(0);
-static TIMERS: AtomicU32 = AtomicU32::new(0);
 static START: AtomicU64 = AtomicU64::new(0);
 /// This is the guest that measures.
 static MEASURES: AtomicBool = AtomicBool::new(false);
-
-fn on_irq(_: &mut trap::Frame) {
-    op!("hint #64");
-    let acknowledged = gic::ack();
-    match gic::id(acknowledged) {
-        gic::SPURIOUS => return,
-        VIRTUAL => {
-            timer::stop();
-            TIMERS.fetch_add(1, SeqCst);
-        }
-        _ => _ = TAKEN.fetch_add(1, SeqCst),
-    }
-    gic::end(acknowledged);
-}
 
 fn at(ms: u64) -> u64 {
     START.load(SeqCst) + micros(1000 * ms)
@@ -157,7 +134,7 @@ fn main() {
     gic::init();
     gic::enable(VIRTUAL);
     msr!("cpacr_el1", 3 << 20);
-    let measures = args::word() != "other";
+    let measures = samples::measures();
     MEASURES.store(measures, SeqCst);
     for n in 1..fdt::cpus() {
         check_eq!(smp::start(n as u64, life), 0, "CPU_ON of {n}");
@@ -165,7 +142,7 @@ fn main() {
     if !measures {
         return other(0);
     }
-    trap::on_irq(on_irq);
+    trap::on_irq(samples::on_irq);
     if fdt::cpus() > 1 {
         wake_another();
     }
