@@ -1,4 +1,5 @@
 //! The writer and the reader against each other and against anything; tests/json.rs has serde judge both.
+#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "tests may panic")]
 
 use super::{DEPTH, Reader, Str, Value, Writer, whole_characters};
 use proptest::prelude::*;

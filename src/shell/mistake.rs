@@ -180,7 +180,7 @@ fn known(f: &mut Formatter<'_>, what: What<'_>) -> fmt::Result {
         What::NoSecond(first, _) | What::OneWord(first) => {
             beginning_with(first).filter_map(|entry| entry.words.get(1)).try_for_each(|word| say(word))
         }
-        _ => first_words().try_for_each(|word| say(word)),
+        _ => first_words().try_for_each(say),
     }
 }
 
