@@ -29,3 +29,7 @@ pub const VERSION: u32 = 1;
 
 /// The code of the error that answers a record which cannot be read.
 pub const BAD_RECORD: &str = "E0640";
+
+/// The own line by which Mezzanine says that it listens. A host that starts the machine waits for it with its hello: what
+/// comes before the line is set up may lose its beginning, and the rest, a nonce in it, would be a guest's.
+pub const READY: &str = "serial line: ready for people and for mezz";
