@@ -47,7 +47,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Start a machine with guests and land in their console
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Pack the guests of a configuration into a bundle for Mezzanine's initrd
     Pack(guests::PackArgs),
     /// Find everything that is wrong with a configuration, a bundle or a machine's device tree
