@@ -62,6 +62,7 @@ pub mod vm; //       a VM and what it owns
 pub mod vmid; //     VMIDs, with generations
 pub mod create; //   makes a VM of its configuration
 pub mod console; //  one serial line for everybody
+pub mod shell; //    the language in which VMs are led, and its line
 pub mod run; //      each CPU's loop: pick, enter, handle(exit)
 
 #[cfg(target_os = "none")]

@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 pub const MIN_MEMORY: u64 = 4 << 20;
 
 /// A VM's name is the name of a node, which has 31 characters at most (Devicetree Specification 2.2.1).
-const MAX_NAME: usize = 31;
+pub const MAX_NAME: usize = 31;
 /// RAM for a look at a kernel whose VM has no sensible size: nothing fails to fit.
 const PLENTY: u64 = 64 << 30;
 
@@ -87,7 +87,7 @@ fn judge(vms: &[VmConfig<'_>], host: Option<&HostFacts>, files: bool, found: &mu
 }
 
 /// Whether a VM may be called so.
-pub(super) fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     let fine = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(fine)
 }

@@ -21,7 +21,7 @@ mod static_memory;
 mod tests;
 
 pub(crate) use check::no_gicv3;
-pub use check::{MIN_MEMORY, check, check_all};
+pub use check::{MAX_NAME, MIN_MEMORY, check, check_all, is_name};
 pub use cpus::{CpuList, MAX_CPUS, parse_cpus};
 pub use dom0less::modules as domain_modules;
 pub use findings::Findings;

@@ -7,6 +7,7 @@ mod exits;
 mod gic;
 mod input;
 mod pl011;
+mod shell;
 mod trees;
 mod ways;
 
@@ -26,6 +27,8 @@ pub const ALL: &[(&str, Target)] = &[
     ("instruction", exits::instruction),
     ("gic", gic::run),
     ("pl011", pl011::run),
+    ("json", shell::json),
+    ("shell", shell::keys),
 ];
 
 /// The target of that name.
