@@ -13,7 +13,7 @@ export CARGO_NET_RETRY ?= 5
 
 BOARD ?= qemu-virt
 ARGS ?=
-IMAGE_LIMIT := 360448 # bytes, 352 KiB
+IMAGE_LIMIT := 430080 # bytes, 420 KiB
 
 SETUP := tests/setup
 COMMON := $(SETUP)/common.sh

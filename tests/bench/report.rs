@@ -54,7 +54,7 @@ impl Results {
                 .filter(|(n, stay)| *n == 0 || !stay.held())
                 .map(|(_, stay)| stay.clone()),
         );
-        bounds.extend(self.image.map(|size| Bound::new("image, KiB", size as f64 / 1024.0, 352.0)));
+        bounds.extend(self.image.map(|size| Bound::new("image, KiB", size as f64 / 1024.0, 420.0)));
         if let Some((own, each)) = self.boots.iter().find_map(|pair| pair.memory) {
             bounds.push(Bound::new("memory at EL2 for itself, KiB", own as f64 / 1024.0, 4096.0));
             bounds.push(Bound::new("memory at EL2 for a VM, KiB", each as f64 / 1024.0, 256.0));
