@@ -40,7 +40,9 @@ fn pressed(kernel: &Kernel) -> Result<(), Failed> {
     let mut run = Run::mezz(&guest.arguments(session::CMDLINE)?)?;
     run.wait_for("This is alpha, a guest of Mezzanine")?;
     run.wait_for(PROMPT)?;
-    run.type_keys("ls -1 /sys/bus/amba/drivers/pl061_gpio; cat /proc/bus/input/devices; echo end $((1+1))\r")?;
+    run.type_keys(
+        "ls -1 /sys/bus/amba/drivers/pl061_gpio; cat /proc/bus/input/devices; echo end $((1+1))\r",
+    )?;
     run.wait_for("\n9030000.pl061\r\n")?;
     if !has_driver(kernel) {
         run.wait_for("\nend 2\r\n")?;
@@ -56,7 +58,9 @@ fn pressed(kernel: &Kernel) -> Result<(), Failed> {
     run.wait_for("\nN: Name=\"gpio-keys\"\r\n")?;
     run.wait_for("\nend 2\r\n")?;
     run.wait_for(PROMPT)?;
-    run.type_keys("grep 'GPIO Key Poweroff' /proc/interrupts; pidof acpid >/dev/null && echo waited $((1+1))\r")?;
+    run.type_keys(
+        "grep 'GPIO Key Poweroff' /proc/interrupts; pidof acpid >/dev/null && echo waited $((1+1))\r",
+    )?;
     run.wait_for("9030000.pl061")?;
     run.wait_for("\nwaited 2\r\n")?;
     run.wait_for(PROMPT)?;

@@ -93,7 +93,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = settings.into_iter().map(trial).collect();
     trials.push(setup::trial("guest::echo".into(), echo));
     trials.push(setup::trial("guest::reset".into(), reset));
-    for (backend, more) in [(&BACKENDS[0], &[] as &[_]), (&BACKENDS[2], &[]), (&BACKENDS[3], &["--cpus", "2"])] {
+    for (backend, more) in
+        [(&BACKENDS[0], &[] as &[_]), (&BACKENDS[2], &[]), (&BACKENDS[3], &["--cpus", "2"])]
+    {
         let name = format!("guest::power (somebody presses the key, {})", backend.label);
         trials.push(setup::trial(name, move || power(backend, more)));
     }
