@@ -27,7 +27,6 @@ pub mod map; //      the guest's machine: where everything lies
 pub mod problem; //  what is wrong with a configuration, in words
 pub mod regs; //     x0..x30, PC, PSTATE
 pub mod json; //     JSON on one line, written and read
-pub mod records; //  what a host tool and EL2 say to each other on the line
 pub mod sync; //     the lock that CPUs share
 pub mod exit; //     why a guest stopped: Exit, and its decode
 

@@ -10,14 +10,10 @@ use std::process::{Command, Output, Stdio};
 mod check;
 #[path = "mezz/config.rs"]
 mod config;
-#[path = "mezz/control.rs"]
-mod control;
 #[path = "mezz/documents.rs"]
 mod documents;
 #[path = "mezz/ending.rs"]
 mod ending;
-#[path = "mezz/el2.rs"]
-mod el2;
 #[path = "mezz/files.rs"]
 mod files;
 #[path = "mezz/machine.rs"]
@@ -75,7 +71,7 @@ impl Bench {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mezz"));
         command.args(args).current_dir(self.directory.path());
         command.env("MEZZ_QEMU", self.path("qemu")).env_remove("MEZZANINE_IMAGE");
-        command.env("TMPDIR", self.directory.path()).env("XDG_RUNTIME_DIR", self.directory.path());
+        command.env("TMPDIR", self.directory.path());
         command
     }
 

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-mod broker;
 mod check;
 mod cpu;
 mod dts;
@@ -16,21 +15,16 @@ mod explain;
 mod guests;
 mod host;
 mod input;
-mod link;
 mod options;
 mod qemu;
-mod record;
 mod report;
 mod run;
-mod screen;
 mod size;
 mod spec;
 mod symbolize;
-mod table;
 mod terminal;
 mod toml_config;
 mod transcript;
-mod verbs;
 mod whole;
 
 /// Exit status of a mistake in what the person wrote; clap's own as well.
@@ -47,7 +41,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Start a machine with guests and land in their console
-    Run(Box<run::RunArgs>),
+    Run(run::RunArgs),
     /// Pack the guests of a configuration into a bundle for Mezzanine's initrd
     Pack(guests::PackArgs),
     /// Find everything that is wrong with a configuration, a bundle or a machine's device tree
@@ -60,18 +54,10 @@ enum Verb {
     Tree(guests::TreeArgs),
     /// Add names and lines to the image+0x... addresses of a transcript
     Symbolize(symbolize::SymbolizeArgs),
-    /// Reach a machine by its serial port, for the verbs below
-    Serve(broker::ServeArgs),
-    /// Be at a running machine's terminal, with all its screens
-    Attach(screen::AttachArgs),
-    /// Be at a VM's console
-    Console(screen::ConsoleArgs),
-    #[command(flatten)]
-    Remote(verbs::Remote),
 }
 
 fn main() -> ExitCode {
-    if let Some(status) = qemu::exec_when_asked().or_else(broker::exec_when_asked) {
+    if let Some(status) = qemu::exec_when_asked() {
         return status;
     }
     let done = match Cli::parse().verb {
@@ -82,10 +68,6 @@ fn main() -> ExitCode {
         Verb::Dump(args) => dump::dump(&args),
         Verb::Tree(args) => guests::tree(&args),
         Verb::Symbolize(args) => symbolize::symbolize(&args),
-        Verb::Serve(args) => broker::serve(&args),
-        Verb::Attach(args) => screen::attach(&args),
-        Verb::Console(args) => screen::console(&args),
-        Verb::Remote(remote) => verbs::run(&remote),
     };
     done.unwrap_or_else(|reports| {
         reports.show();

@@ -30,8 +30,6 @@ pub(crate) struct Machine {
     pub(crate) dtb: Option<PathBuf>,
     /// What the person adds.
     pub(crate) extra: Vec<String>,
-    /// The serial port has its pipes for itself: nobody is there who would speak to QEMU's monitor.
-    pub(crate) serial_alone: bool,
 }
 
 /// How the guests get into the machine.
@@ -68,12 +66,7 @@ impl Machine {
         add(&["-M", &board, "-cpu", &self.cpu]);
         add(&["-smp", &self.host.cpus.to_string(), "-m", &Bytes(self.host.ram).to_string()]);
         // The serial port and QEMU's monitor share the terminal; `-serial stdio` alone would die of Ctrl-C.
-        let serial: &[&str] = match self.serial_alone {
-            true => &["-display", "none", "-monitor", "none", "-serial", "stdio"],
-            false => &["-nographic"],
-        };
-        add(serial);
-        add(&["-nic", "none", "-no-reboot", "-kernel"]);
+        add(&["-nographic", "-nic", "none", "-no-reboot", "-kernel"]);
         line.push(self.image.clone().into());
         match payload {
             Payload::Bundle(path) => line.extend(["-initrd".into(), path.into()]),
@@ -212,7 +205,6 @@ mod tests {
             options: String::new(),
             image: "m.img".into(),
             extra: vec!["-d".into(), "int".into()],
-            serial_alone: false,
         }
     }
 

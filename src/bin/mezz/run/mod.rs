@@ -10,7 +10,6 @@ use mezzanine::config::{Findings, HostFacts, Options, check_tree_all};
 use mezzanine::guest::image;
 use mezzanine::problem::nearest;
 
-use crate::broker::{self, home};
 use crate::host::{Host, HostArgs};
 use crate::options::Guests;
 use crate::qemu::{self, Machine, Payload};
@@ -64,12 +63,6 @@ pub(crate) struct RunArgs {
     /// Print QEMU's command line and leave
     #[arg(long)]
     print: bool,
-    /// Leave the machine running, for `mezz attach`, `mezz console` and the others
-    #[arg(long, conflicts_with = "print")]
-    detach: bool,
-    /// What the machine is called then
-    #[arg(long, value_name = "NAME", requires = "detach", default_value = home::DEFAULT)]
-    on: String,
 }
 
 /// The verb.
@@ -98,19 +91,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Reports> {
     } else {
         bundle(args, &spec)?
     };
-    machine.serial_alone = args.detach;
     let line = machine.command_line(&payload);
     if args.print {
         let words: Vec<String> = line.iter().map(qemu::quoted).collect();
         println!("{}", words.join(" "));
-        return Ok(ExitCode::SUCCESS);
-    }
-    if args.detach {
-        broker::detach(&args.on, &line, temporary, args.timeout)?;
-        println!(
-            "{0} is running: `mezz ps` lists its VMs, `mezz attach` leads to its screens, `mezz quit` ends it",
-            args.on
-        );
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!(
@@ -151,7 +135,6 @@ fn machine(args: &RunArgs, spec: &Spec, host: Host) -> Result<Machine, Reports> 
         dtb: args.dtb.clone(),
         image: image(args)?,
         extra: args.qemu_arg.clone(),
-        serial_alone: false,
     })
 }
 
