@@ -70,6 +70,19 @@ enum Place<V> {
     On(CpuId),
 }
 
+/// The same without the vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    /// It is off.
+    Off,
+    /// It waits for something, and that CPU has its timers.
+    Blocked(CpuId),
+    /// It is in a run queue.
+    Queued,
+    /// It is with the loop of that CPU.
+    On(CpuId),
+}
+
 /// What comes of a call, and what the caller has to do.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "somebody has to be queued or kicked"]
@@ -196,6 +209,16 @@ impl<V> Slot<V> {
     #[inline]
     pub fn off(&self, vcpu: V) {
         self.set(Place::Off(vcpu));
+    }
+
+    /// Where it is, for people: by the time that they read it, it may be elsewhere.
+    pub fn whereabouts(&self) -> Where {
+        match &*self.place.lock() {
+            Place::Off(_) => Where::Off,
+            Place::Blocked { home, .. } => Where::Blocked(*home),
+            Place::Queued => Where::Queued,
+            Place::On(cpu) => Where::On(*cpu),
+        }
     }
 
     /// Whether it is off.

@@ -41,6 +41,8 @@ pub enum Reason {
     PoweredOff,
     /// PSCI SYSTEM_RESET or SYSTEM_RESET2.
     Reset,
+    /// Somebody stopped it by force.
+    Forced,
     /// Every vCPU is off: nothing can ever run again.
     AllOff,
     /// An abort whose vector is where it aborted: the guest would fault for ever.
@@ -58,9 +60,9 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Whether the guest ended as it wanted.
+    /// Whether it ended as its guest, or somebody at the shell, wanted.
     pub fn is_clean(&self) -> bool {
-        matches!(self, Self::PoweredOff | Self::Reset)
+        matches!(self, Self::PoweredOff | Self::Reset | Self::Forced)
     }
 
     /// In words.
@@ -68,6 +70,7 @@ impl Reason {
         match self {
             Self::PoweredOff => "powered off",
             Self::Reset => "asked for a reset",
+            Self::Forced => "stopped by force",
             Self::AllOff => "all its vCPUs are off",
             Self::FaultLoop { .. } => "its abort vector aborts: it would fault for ever",
             Self::SystemError => "a system error (SError) came while it ran",
@@ -143,6 +146,8 @@ pub struct Vm {
     on: AtomicU16,
     /// It has put something out.
     pub spoke: AtomicBool,
+    /// Its power key was pressed, and it is watched whether it reacts.
+    pub asked: AtomicBool,
     stopped: Mutex<Option<Reason>>,
     stopping: AtomicBool,
 }
@@ -172,6 +177,7 @@ impl Vm {
             slots,
             on: AtomicU16::new(0),
             spoke: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             stopped: Mutex::new(None),
             stopping: AtomicBool::new(false),
         }

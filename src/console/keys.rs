@@ -91,19 +91,23 @@ impl Console {
         let screen = self.screen();
         let seat = screen.vm().and_then(|n| seats.get(n)).filter(|seat| seat.is_running());
         let Some((seat, port)) = seat.and_then(|seat| Some((seat, seat.port()?))) else {
-            // Nobody is there to read: it goes nowhere.
-            return front.get().map_or(Read::Nothing, |byte| Read::Key(keys.key(byte)));
+            if screen == Screen::LOG && !front.takes_typing() {
+                return self.turn_deaf(front);
+            }
+            let Some(byte) = front.get() else { return Read::Nothing };
+            let key = keys.key(byte);
+            // Where a guest has stopped nobody is there to read: it goes nowhere.
+            if let (Key::Typed(byte), Screen::LOG) = (key, screen) {
+                front.typed(byte);
+            }
+            return Read::Key(key);
         };
         let mut port = port.lock();
         if self.screen() != screen {
             return Read::Again;
         }
         if !port.takes_typing() {
-            // What is still in the line would interrupt for ever. The guest's next read makes room.
-            let _flow = self.flow.lock();
-            self.state().set(DEAF);
-            front.listen(false);
-            return Read::Nothing;
+            return self.turn_deaf(front);
         }
         let Some(byte) = front.get() else { return Read::Nothing };
         let key = keys.key(byte);
@@ -113,6 +117,15 @@ impl Console {
             front.level(seat, port.irq());
         }
         Read::Key(key)
+    }
+
+    /// What is still in the line would interrupt for ever. Whoever reads next makes room.
+    #[cold]
+    fn turn_deaf<S>(&self, front: &mut impl Front<S>) -> Read {
+        let _flow = self.flow.lock();
+        self.state().set(DEAF);
+        front.listen(false);
+        Read::Nothing
     }
 
     fn obey<S: Seat>(&self, front: &mut impl Front<S>, seats: &[S], key: Key) {

@@ -36,7 +36,7 @@ use crate::vdev::pl011::Pl011;
 use crate::vm::Vm;
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use keys::Keys;
 use pump::{Flow, Leaving, Pumped};
 use state::{DEAF, NEW, State};
@@ -106,6 +106,14 @@ pub trait Front<S> {
     fn level(&mut self, seat: &S, high: bool);
     /// Somebody wants this VM to shut down.
     fn press_power_key(&mut self, seat: &S);
+    /// Whether the shell takes a key.
+    fn takes_typing(&mut self) -> bool {
+        true
+    }
+    /// Somebody typed to the shell.
+    fn typed(&mut self, _: u8) {}
+    /// The log's screen, and the shell's, is shown now.
+    fn shell_shown(&mut self) {}
     /// Says something to whoever sits at the terminal, as an own line, whatever the log's level is.
     fn say(&mut self, text: fmt::Arguments<'_>) {
         let line = log::Record::builder().args(text).level(log::Level::Info).build();
@@ -131,14 +139,30 @@ pub struct Console {
     flow: Mutex<Flow>,
     /// The last byte on the line, whoever's it is; written with the right to write there.
     last: AtomicU8,
+    /// What the shell says, on the log's screen: a port like a guest's, whose guest is the shell.
+    shell: Mutex<Pl011>,
+    /// Own lines have come in the middle of the shell's.
+    broken: AtomicBool,
 }
+
+/// Bytes of the shell's output that wait at most.
+const SHELL_RING: usize = 8 << 10;
 
 impl Console {
     /// A console that shows the first screen there is; the others' ports are hidden.
     pub fn new<S: Seat>(log: &'static Log, seats: &[S]) -> Self {
-        let console =
-            Self { log, keys: Mutex::default(), flow: Mutex::default(), last: AtomicU8::new(b'\n') };
+        let console = Self {
+            log,
+            keys: Mutex::default(),
+            flow: Mutex::default(),
+            last: AtomicU8::new(b'\n'),
+            shell: Mutex::new(Pl011::new(SHELL_RING)),
+            broken: AtomicBool::new(false),
+        };
         let first = next_running(seats, None).unwrap_or(Screen::LOG);
+        if first != Screen::LOG {
+            console.shell.lock().hide();
+        }
         for (n, seat) in seats.iter().enumerate() {
             if let Some(port) = seat.port().filter(|_| first.vm() != Some(n)) {
                 port.lock().hide();
@@ -148,6 +172,44 @@ impl Console {
         log.state.change(shown, first);
         log.state.clear(NEW);
         console
+    }
+
+    /// The port behind a screen: its VM's, or the shell's.
+    fn port_of<'s, S: Seat>(&'s self, seats: &'s [S], screen: Screen) -> Option<&'s Mutex<Pl011>> {
+        match screen.vm() {
+            Some(n) => seats.get(n)?.port(),
+            None => Some(&self.shell),
+        }
+    }
+
+    /// The shell says something, on the log's screen.
+    pub fn tell<S: Seat>(&self, front: &mut impl Front<S>, seats: &[S], text: &str) {
+        let mut port = self.shell.lock();
+        port.print(text);
+        self.accessed(front, seats, Screen::LOG, &mut port);
+    }
+
+    /// Has the log come once more, on its screen.
+    pub fn replay(&self) {
+        self.log.rewind();
+    }
+
+    /// The shell has read some of what was typed.
+    pub fn shell_read<S: Seat>(&self, front: &mut impl Front<S>) {
+        let mut flow = self.flow.lock();
+        if self.is_deaf() && self.screen() == Screen::LOG {
+            self.hear(front, &mut flow);
+        }
+    }
+
+    /// Bytes that the shell may say without losing any.
+    pub fn shell_room(&self) -> usize {
+        SHELL_RING.saturating_sub(self.shell.lock().waiting())
+    }
+
+    /// Whether own lines have come in the middle of what the shell said, since the last time.
+    pub fn take_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed) && self.broken.swap(false, Ordering::Relaxed)
     }
 
     fn state(&self) -> &State {
@@ -206,9 +268,8 @@ impl Console {
     pub fn refresh<S: Seat>(&self, front: &mut impl Front<S>, seats: &[S], patience: Patience) {
         for _ in 0..ROUNDS {
             let screen = self.screen();
-            let seat = screen.vm().and_then(|n| seats.get(n));
-            let pumped = match seat.and_then(|seat| Some((seat, seat.port()?))) {
-                Some((seat, port)) => {
+            let pumped = match self.port_of(seats, screen) {
+                Some(port) => {
                     let mut port = port.lock();
                     let mut flow = self.flow.lock();
                     if self.screen() != screen {
@@ -216,7 +277,7 @@ impl Console {
                     }
                     let pumped = self.pump(front, seats, screen, Some(&mut port), &mut flow, patience);
                     drop(flow);
-                    front.level(seat, port.irq());
+                    level(front, seats, screen, &port);
                     pumped
                 }
                 None => {
@@ -265,11 +326,10 @@ impl Console {
     }
 
     /// Shows a screen that there is, and says so.
-    fn show<S: Seat>(&self, front: &mut impl Front<S>, seats: &[S], to: Screen) {
+    pub fn show<S: Seat>(&self, front: &mut impl Front<S>, seats: &[S], to: Screen) {
         for _ in 0..ROUNDS {
             let from = self.screen();
-            let seat = from.vm().and_then(|n| seats.get(n));
-            if let Some((seat, port)) = seat.and_then(|seat| Some((seat, seat.port()?))) {
+            if let Some(port) = self.port_of(seats, from) {
                 let mut port = port.lock();
                 let mut flow = self.flow.lock();
                 if self.screen() != from {
@@ -277,7 +337,7 @@ impl Console {
                 }
                 self.hand_over(front, seats, &mut flow, Some(&mut port), from, to);
                 drop(flow);
-                front.level(seat, port.irq());
+                level(front, seats, from, &port);
             } else {
                 let mut flow = self.flow.lock();
                 if self.screen() != from {
@@ -319,6 +379,9 @@ impl Console {
         }
         self.want_room(front, flow, true);
         self.state().change(from, to);
+        if to == Screen::LOG {
+            front.shell_shown();
+        }
     }
 
     fn line_is_open(&self) -> bool {
@@ -335,6 +398,13 @@ impl Console {
     /// What people read once all guests have been started; nothing if there is nothing to switch to.
     pub fn greeting<S: Seat>(&self, seats: &[S]) -> Option<impl fmt::Display> {
         words::greeting(seats, self.screen())
+    }
+}
+
+/// The line of a VM's port has a level, with the port's lock held.
+fn level<S: Seat>(front: &mut impl Front<S>, seats: &[S], screen: Screen, port: &Pl011) {
+    if let Some(seat) = screen.vm().and_then(|n| seats.get(n)) {
+        front.level(seat, port.irq());
     }
 }
 

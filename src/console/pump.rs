@@ -24,6 +24,8 @@ pub(super) struct Flow {
     pub(super) replay: bool,
     /// Bytes of the guest's that went before own lines which wait.
     held: usize,
+    /// A line that was not finished was left for own lines.
+    broke: bool,
 }
 
 /// Whether the shown VM leaves the line.
@@ -78,6 +80,9 @@ impl Console {
                 Went::Idle => break false,
             }
         };
+        if core::mem::take(&mut flow.broke) && screen == Screen::LOG {
+            self.broken.store(true, Ordering::Relaxed);
+        }
         if flow.leaving == Leaving::Now
             && !full
             && let Some(next) = next_running(seats, screen.vm())
@@ -137,6 +142,7 @@ impl Console {
                 return self.put_own(front, flow, left);
             }
             if pause || flow.held >= LONG_LINE || port.is_none() {
+                flow.broke = true;
                 flow.owed = 2;
                 return Went::On;
             }

@@ -14,6 +14,7 @@
 //! | `calls.rs` | what PSCI and the other calls do |
 //! | `power.rs` | the power key |
 //! | `serial.rs` | a guest's serial port and the line behind it |
+//! | `shell.rs`, `shell/` | the shell: what is typed at the log's screen |
 //! | `counts.rs` | exits by reason, for whoever asked for them |
 //! | `report.rs` | what people read when a VM stops or stays silent |
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -25,6 +26,7 @@ mod interrupts;
 mod power;
 mod report;
 mod serial;
+mod shell;
 mod stay;
 mod wake;
 mod world;
@@ -103,6 +105,10 @@ pub struct CpuLoop<'w, M> {
     counts: Option<Counts>,
     /// What is still to be said of a VM that has stopped.
     report: Option<report::Report>,
+    /// Keys for the shell that the console has just read.
+    typed: heapless::Vec<u8, 64>,
+    /// The shell's screen has just been shown.
+    shell_shown: bool,
 }
 
 /// Devices of a VM that may have deadlines are among the first so many on its bus.
@@ -136,6 +142,8 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             armed: Ticks::NEVER,
             counts: None,
             report: None,
+            typed: heapless::Vec::new(),
+            shell_shown: false,
         }
     }
 

@@ -33,10 +33,10 @@ impl fmt::Display for Nearest<'_> {
 }
 
 /// A row of registers, from this one on: ten of these are a report, and `core::fmt` would take several times as long.
-struct Row<'a>(&'a GuestRegs, u8);
+pub(super) struct Row<'a>(pub(super) &'a GuestRegs, pub(super) u8);
 
 /// Registers of a row, and the last of all.
-const ROW: u8 = 4;
+pub(super) const ROW: u8 = 4;
 const LAST: u8 = 30;
 
 /// What is still to be said of a VM that has stopped.
@@ -155,14 +155,27 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
 
     /// Sees to it that a VM's silence is noticed.
     pub(super) fn watch(&mut self, vm: VmId) {
-        let at = self.after_ms(self.machine.now(), SILENCE_SECONDS.wrapping_mul(1000));
+        self.watch_in(vm, SILENCE_SECONDS);
+    }
+
+    /// Looks after a VM in so many seconds.
+    pub(super) fn watch_in(&mut self, vm: VmId, seconds: u64) {
+        let at = self.after_ms(self.machine.now(), seconds.wrapping_mul(1000));
         self.timers.set(Purpose::Watchdog(vm), Some(at));
+        self.rearm();
     }
 
     /// Ten seconds have passed: a VM that has said nothing yet is reported, and watched on.
     #[cold]
     pub(super) fn watchdog(&mut self, vm: VmId, running: Option<&Vcpu>) {
         let Some(vm) = self.world.vm(vm) else { return };
+        if vm.asked.swap(false, Ordering::Relaxed) && !vm.is_stopping() {
+            log::warn!(
+                "vm {0}: it has not reacted to its power key; `vm stop {0}` stops it by force",
+                vm.name
+            );
+            return self.refresh_console();
+        }
         if vm.without_uart || vm.spoke.load(Ordering::Relaxed) || vm.is_stopping() {
             return;
         }

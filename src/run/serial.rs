@@ -44,6 +44,15 @@ impl<M: Machine> Front<Place> for CpuLoop<'_, M> {
             self.kick(vm, None, kicks);
         }
     }
+    fn takes_typing(&mut self) -> bool {
+        self.shell_takes()
+    }
+    fn typed(&mut self, byte: u8) {
+        let _ = self.typed.push(byte);
+    }
+    fn shell_shown(&mut self) {
+        self.shell_shown = true;
+    }
     fn press_power_key(&mut self, place: &Place) {
         if let Some(vm) = place {
             CpuLoop::press_power_key(self, vm);
@@ -130,12 +139,14 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// The line interrupted: somebody typed, or it takes bytes again.
     pub(super) fn console_interrupt(&mut self) {
         self.world.console.interrupt(self, &self.world.vms());
+        self.serve_shell();
     }
 
     /// Moves what waits: own lines and the shown screen out.
     pub(super) fn refresh_console(&mut self) {
         self.world.console.refresh(self, &self.world.vms(), Patience::LineEnd);
         self.limit_patience();
+        self.serve_shell();
     }
 
     /// Own lines wait for the end of the guest's, but not for ever: it may be a prompt.
@@ -156,7 +167,12 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     /// The console's timer fired.
     pub(super) fn console_due(&mut self) {
         if self.report.is_none() {
-            return self.world.console.refresh(self, &self.world.vms(), Patience::Pause);
+            self.world.console.refresh(self, &self.world.vms(), Patience::Pause);
+            self.serve_shell();
+            if self.shell_is_busy() {
+                self.shell_on();
+            }
+            return;
         }
         self.report_on(ROWS_AT_ONCE);
         if self.report.is_none() {

@@ -5,6 +5,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::Counts;
+use super::shell::Shell;
 use crate::console::{self, Console};
 use crate::machine::Ticks;
 use crate::sched::{Account, Arrival, RunQueue, Runnable};
@@ -131,6 +132,8 @@ pub struct World {
     pub console: Console,
     /// Exits by reason, of all CPUs whose loops have ended, where somebody asked for them.
     counts: Mutex<Option<Counts>>,
+    /// Whoever sits at the log's screen.
+    pub(super) shell: Mutex<Shell>,
     /// Who has which VMID, on which CPU.
     pub(super) vmids: Mutex<vmid::Table>,
 }
@@ -160,6 +163,7 @@ impl World {
             idle: AtomicU64::new(0),
             loops: AtomicUsize::new(cpus),
             counts: Mutex::new(None),
+            shell: Mutex::new(Shell::new()),
             vmids: Mutex::new(vmids),
         }
     }
@@ -229,6 +233,17 @@ impl World {
     #[allow(clippy::indexing_slicing, reason = "a loop without a desk is a bug of ours")]
     pub(super) fn own_desk(&self, cpu: CpuId) -> &Desk {
         &self.desks[usize::from(cpu.0)]
+    }
+
+    /// How many CPUs there are.
+    pub(super) fn cpus(&self) -> usize {
+        self.desks.len()
+    }
+
+    /// How many vCPUs a CPU has, and how many of them wait for it.
+    pub(super) fn busy(&self, cpu: u16) -> Option<(usize, usize)> {
+        let desk = self.desk(CpuId(cpu))?;
+        Some((desk.load.load(Ordering::Relaxed), desk.waiting.load(Ordering::Relaxed)))
     }
 
     #[inline(always)]

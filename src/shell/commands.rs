@@ -164,6 +164,31 @@ pub struct Entry {
     pub(super) make: for<'a> fn(&Given<'a>) -> Option<Command<'a>>,
 }
 
+/// What this version knows and cannot carry out yet.
+const LATER: &[&str] = &[
+    "vm create",
+    "vm start",
+    "vm pause",
+    "vm resume",
+    "vm reset",
+    "vm destroy",
+    "vm log",
+    "vm tree",
+    "top",
+    "stats",
+    "mem",
+    "irq",
+    "timers",
+    "reboot",
+];
+
+impl Entry {
+    /// This version knows it and cannot carry it out yet.
+    pub fn is_later(&self) -> bool {
+        LATER.iter().any(|later| later.split(' ').eq(self.words.iter().copied()))
+    }
+}
+
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
@@ -259,9 +284,8 @@ pub static COMMANDS: &[Entry] = &[
     look!(
         "info",
         Info,
-        "Everything about a VM, and why it stopped last",
-        "Of a VM that stopped for a reason there is the report: the reason in words, registers, the last exits, a \
-         backtrace.",
+        "A VM's state, memory and vCPUs, and where those are",
+        "Of a VM that has stopped, the reason in words.",
         ["vm info alpha", "vm info 0 --json"]
     ),
     Entry {
@@ -315,7 +339,7 @@ pub static COMMANDS: &[Entry] = &[
         "stop",
         Stop,
         "Stop a VM by force, as by pulling its plug",
-        "What the guest has not written is lost. It can be started again."
+        "What the guest has not written is lost. When no VM is left that runs, the machine goes off."
     ),
     change!(
         "destroy",
@@ -344,7 +368,7 @@ pub static COMMANDS: &[Entry] = &[
         "regs",
         Regs,
         "The registers of a VM's vCPUs",
-        "Of a VM that has stopped, those that it stopped with.",
+        "Of those that are off or wait for an interrupt: one that runs, or is about to, has them in its CPU.",
         ["vm regs alpha", "vm regs alpha --json"]
     ),
     look!(
@@ -368,17 +392,25 @@ pub static COMMANDS: &[Entry] = &[
         words: &["stats"],
         arguments: &[Argument::AnyVm],
         json: true,
-        help: "Exits by reason since the start, of one VM or all",
+        help: "Exits by reason, of one VM or all",
         more: "",
         examples: &["stats", "stats alpha --json"],
         make: |given| Some(Command::Stats(given.vm)),
     },
     show!("mem", Mem, "Where the memory is: EL2, tables, VMs, free", "Every page is in one of the lines."),
-    show!("cpu", Cpu, "Physical CPUs: what they are and what they run", ""),
-    show!("irq", Irq, "Physical interrupts: whose they are, how many came", ""),
+    show!("cpu", Cpu, "Physical CPUs: vCPUs that each has, and that wait", ""),
+    show!("irq", Irq, "Physical interrupts: whose they are, how many", ""),
     show!("timers", Timers, "Software timers that are set", ""),
-    show!("dmesg", Dmesg, "Mezzanine's own log, as far as it is kept", ""),
-    show!("version", Version, "What this is, and on which machine", ""),
+    Entry {
+        words: &["dmesg"],
+        arguments: &[],
+        json: false,
+        help: "Mezzanine's own log, as far as it is kept",
+        more: "",
+        examples: &["dmesg"],
+        make: |_| Some(Command::Dmesg),
+    },
+    show!("version", Version, "What this is, and its version", ""),
     Entry {
         words: &["help"],
         arguments: &[Argument::Topic],

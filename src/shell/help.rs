@@ -83,10 +83,15 @@ fn all(n: usize) -> Option<Line> {
     }
 }
 
+/// Below what does not work yet.
+const LATER: &str = "Not in this version yet.";
+
 fn one(entry: &'static Entry, n: usize) -> Option<Line> {
     let options = entry.arguments.iter().filter(|a| matches!(a, Argument::Key(_) | Argument::Flag(..)));
     let head = [Line::Usage(entry), Line::Text(entry.help)];
+    let later = entry.is_later().then_some(Line::Text(LATER));
     head.into_iter()
+        .chain(later)
         .chain(wrapped(entry.more).map(Line::Text))
         .chain(options.map(Line::Option))
         .chain(entry.json.then_some(Line::Json))
@@ -97,7 +102,10 @@ fn one(entry: &'static Entry, n: usize) -> Option<Line> {
 impl Display for Line {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Command(entry) => row(f, format_args!("{}", Short(entry)), entry.help),
+            Self::Command(entry) => {
+                row(f, format_args!("{}", Short(entry)), entry.help)?;
+                f.write_str(if entry.is_later() { " (not yet)" } else { "" })
+            }
             Self::Usage(entry) => write!(f, "{}", Usage(entry)),
             Self::Text(text) => f.write_str(text),
             Self::Option(argument) => match argument {

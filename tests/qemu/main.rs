@@ -25,6 +25,7 @@ mod image;
 mod run;
 mod sched;
 mod setup;
+mod shell;
 mod smp;
 
 use libtest_mimic::Arguments;
@@ -42,5 +43,6 @@ fn main() -> ExitCode {
     trials.extend(smp::trials());
     trials.extend(sched::trials());
     trials.extend(contain::trials());
+    trials.extend(shell::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

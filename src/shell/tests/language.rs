@@ -211,6 +211,7 @@ fn help_is_about_all_or_one() {
         Topic::One(create).to_string(),
         "vm create NAME [from=VM] [memory=SIZE] [vcpus=N] [kernel=FILE] [initrd=FILE] [cmdline=\"TEXT\"] [start]
 Make a VM of files in the bundle
+Not in this version yet.
 Without from=, kernel= has to be given. What is not said is as in the VM of
 from=, or as it is by default. Names have 1 to 31 letters, digits, - and _,
 and are not digits alone.
@@ -246,6 +247,7 @@ fn manual() -> String {
         let usage = lines.next().unwrap();
         let options = lines.clone().filter_map(|line| line.strip_prefix("  ")?.split_once("  "));
         text += &format!("### {entry}\n\n```\n{usage}\n```\n\n{}.", entry.help);
+        text += if entry.is_later() { " **Not in this version yet.**" } else { "" };
         if !entry.more.is_empty() {
             text += &format!(" {}", entry.more);
         }

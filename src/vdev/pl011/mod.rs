@@ -269,6 +269,20 @@ impl Pl011 {
         }
     }
 
+    /// Sends a text for who has no registers: the shell. Line ends become CR LF; what does not fit is lost.
+    pub fn print(&mut self, text: &str) {
+        let mut before = 0;
+        for byte in text.bytes() {
+            let end = byte == b'\n' && before != b'\r';
+            before = byte;
+            for byte in end.then_some(b'\r').into_iter().chain([byte]) {
+                if self.ring.free() != 0 {
+                    self.ring.push(byte);
+                }
+            }
+        }
+    }
+
     /// A store to UARTDR.
     #[inline]
     fn send(&mut self, byte: u8) {
