@@ -28,14 +28,23 @@ enum Refusal<'a> {
     Later,
 }
 
+impl Refusal<'_> {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoVm(_) => "E0609",
+            Self::Stopped(_) => "E0610",
+            Self::Later => "E0611",
+        }
+    }
+}
+
 impl Display for Refusal<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} ", self.code())?;
         match self {
-            Self::NoVm(vm) => write!(f, "E0609 there is no VM {vm}: vm list shows all"),
-            Self::Stopped(name) => write!(f, "E0610 vm {name} has stopped already: vm info {name} says why"),
-            Self::Later => {
-                f.write_str("E0611 this version of Mezzanine cannot do that yet: help says what it can")
-            }
+            Self::NoVm(vm) => write!(f, "there is no VM {vm}: vm list shows all"),
+            Self::Stopped(name) => write!(f, "vm {name} has stopped already: vm info {name} says why"),
+            Self::Later => f.write_str("this version of Mezzanine cannot do that yet: help says what it can"),
         }
     }
 }
