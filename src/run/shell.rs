@@ -21,8 +21,6 @@ use heapless::{Deque, String};
 const AHEAD: usize = 256;
 /// The longest piece of an answer, or echo of a key, in bytes.
 pub(super) const PIECE: usize = 2048;
-/// What is done in one stay at EL2: so many keys, or a line of an answer.
-const AT_ONCE: u32 = 4;
 /// Ctrl-C.
 const INTERRUPT: u8 = 3;
 
@@ -45,12 +43,15 @@ impl Shell {
     }
 }
 
+/// How many VMs Tab knows, so that a key never takes long: the first ones.
+const KNOWN: usize = 16;
+
 /// The names that Tab knows.
 struct Known(Arc<[Place]>);
 
 impl Names for Known {
     fn vms(&self, each: &mut dyn FnMut(&str)) {
-        self.0.iter().flatten().for_each(|vm| each(&vm.name));
+        self.0.iter().flatten().take(KNOWN).for_each(|vm| each(&vm.name));
     }
 }
 
@@ -91,43 +92,24 @@ impl<M: Machine> CpuLoop<'_, M> {
         self.shell_on();
     }
 
-    /// Goes on with what waits: keys, and the answer under way. A little of it.
+    /// Goes on with what waits, the answer under way or a key: one line of it, or one key.
     pub(super) fn shell_on(&mut self) {
-        let mut left = AT_ONCE;
-        loop {
-            if self.world.console.shell_room() < PIECE {
-                // The terminal's room brings this back.
-                return self.console_soon();
+        if self.world.console.shell_room() < PIECE {
+            // The terminal's room brings this back.
+            return self.console_soon();
+        }
+        let mut out = Out::new();
+        let mut shell = self.world.shell.lock();
+        if let Some((line, step)) = &mut shell.job {
+            let (line, at) = (line.clone(), *step);
+            *step = step.saturating_add(1);
+            drop(shell);
+            if !self.answer(&line, at, &mut out) {
+                let mut shell = self.world.shell.lock();
+                shell.job = None;
+                shell.editor.prompt(&mut out);
             }
-            let mut out = Out::new();
-            let mut shell = self.world.shell.lock();
-            if let Some((line, step)) = &mut shell.job {
-                if left < AT_ONCE {
-                    drop(shell);
-                    return self.console_soon();
-                }
-                left = 0;
-                let (line, at) = (line.clone(), *step);
-                *step = step.saturating_add(1);
-                drop(shell);
-                let more = self.answer(&line, at, &mut out);
-                if !more {
-                    let mut shell = self.world.shell.lock();
-                    shell.job = None;
-                    shell.editor.prompt(&mut out);
-                }
-                self.say(&out);
-                continue;
-            }
-            if left == 0 && !shell.ahead.is_empty() {
-                drop(shell);
-                return self.console_soon();
-            }
-            left = left.saturating_sub(1);
-            let Some(byte) = shell.ahead.pop_front() else {
-                drop(shell);
-                return self.world.console.shell_read(self);
-            };
+        } else if let Some(byte) = shell.ahead.pop_front() {
             let names = Known(self.world.vms());
             let event = shell.editor.key(byte, &names, &mut out);
             match event {
@@ -139,14 +121,16 @@ impl<M: Machine> CpuLoop<'_, M> {
                 Event::Leave => {
                     let before = shell.before;
                     drop(shell);
-                    self.say(&out);
                     self.show_screen(before);
-                    continue;
                 }
             }
+        } else {
             drop(shell);
-            self.say(&out);
+            return self.world.console.shell_read(self);
         }
+        self.say(&out);
+        // One thing in a stay at EL2.
+        self.console_soon();
     }
 
     /// Whether there is room for one more key.

@@ -41,9 +41,9 @@ pub fn complete(before: &str, names: &dyn Names) -> Completion {
             cut = fits < rest.len();
             let _ = done.insert.push_str(rest.get(..fits).unwrap_or_default());
         } else {
-            let same = done.insert.chars().zip(rest.chars()).take_while(|(a, b)| a == b);
-            let bytes = same.fold(0usize, |sum, (c, _)| sum.saturating_add(c.len_utf8()));
-            done.insert.truncate(bytes);
+            let same = done.insert.bytes().zip(rest.bytes()).take_while(|(a, b)| a == b).count();
+            let same = done.insert.floor_char_boundary(same);
+            done.insert.truncate(same);
         }
         done.matches = done.matches.saturating_add(1);
     });
@@ -174,14 +174,18 @@ impl<'a> Place<'a> {
     /// Passes on a name that goes on as what is there, and can stand where it would.
     fn fit<'f>(&'f self, each: &'f mut dyn FnMut(&str)) -> impl FnMut(&str) + 'f {
         move |name| {
+            if !name.starts_with(self.typed) {
+                return;
+            }
             let can_stand = match self.quote {
                 Some(quote) => !name.contains(quote),
                 None => {
-                    let special = |c: char| c.is_ascii_whitespace() || matches!(c, '"' | '\'' | '=');
-                    !name.contains(special) && !name.bytes().all(|byte| byte.is_ascii_digit())
+                    let special =
+                        |byte: u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'=');
+                    !name.bytes().any(special) && !name.bytes().all(|byte| byte.is_ascii_digit())
                 }
             };
-            if can_stand && name.starts_with(self.typed) {
+            if can_stand {
                 each(name);
             }
         }

@@ -17,7 +17,7 @@ pub(super) const COLUMNS: usize = 80;
 /// Columns by which the window moves on.
 const JUMP: usize = 20;
 /// Words that a Tab lists at most.
-const LISTED: usize = 64;
+const LISTED: usize = 32;
 
 /// What a key came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,7 +225,8 @@ impl Editor {
             if count > LISTED {
                 return;
             }
-            let wide = columns(word).saturating_add(2);
+            // Names, words and most files are ASCII.
+            let wide = if word.is_ascii() { word.len() } else { columns(word) }.saturating_add(2);
             if row != 0 && row.saturating_add(wide) >= COLUMNS {
                 put(out, "\r\n");
                 row = 0;

@@ -5,10 +5,11 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::commands::{Argument, COMMANDS, Entry};
+use super::near::near as nearest;
 use super::parse::{beginning_with, first_words};
 use crate::config::MAX_NAME;
 use crate::problem;
-use crate::problem::{Hint, Problem, nearest};
+use crate::problem::{Hint, Problem};
 use core::fmt::{self, Display, Formatter, Write};
 
 /// What is wrong with a line.
@@ -234,5 +235,10 @@ fn option_words(entry: &'static Entry) -> heapless::Vec<&'static str, MOST_WORDS
 
 fn options(f: &mut Formatter<'_>, entry: &'static Entry, word: &str) -> fmt::Result {
     let known = option_words(entry);
-    if known.is_empty() { f.write_str("It takes none") } else { Hint { word, known: &known }.fmt(f) }
+    match nearest(word, &known) {
+        _ if known.is_empty() => f.write_str("It takes none"),
+        Some(meant) => write!(f, "Did you mean \"{meant}\"?"),
+        // Nothing is near that word.
+        None => Hint { word: "", known: &known }.fmt(f),
+    }
 }

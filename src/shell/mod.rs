@@ -10,6 +10,7 @@
 //! | `words.rs` | a line's words, with quotes |
 //! | `parse.rs` | a line becomes a [`Request`] |
 //! | `mistake.rs` | what is wrong with a line, in words |
+//! | `near.rs` | what was meant |
 //! | `help.rs` | help, line by line |
 //! | `complete.rs` | Tab |
 //! | `keys.rs` | bytes become keys |
@@ -27,6 +28,7 @@ mod history;
 mod keys;
 mod line;
 mod mistake;
+mod near;
 mod parse;
 #[cfg(test)]
 mod tests;

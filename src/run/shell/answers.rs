@@ -1,6 +1,7 @@
 //! What the shell's lines ask for, done and told a line at a time.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use super::super::report::{ROW, Row};
 use super::{CpuLoop, Out};
 use crate::addr::Address;
 use crate::console::Screen;
@@ -277,40 +278,47 @@ fn info(vm: &Vm, json: bool, step: u32, out: &mut Out) -> bool {
     step < vcpus
 }
 
-/// A vCPU's registers, if they are where one can look: not while it runs, or is about to.
+/// A vCPU's registers, if they are where one can look: not while it runs, or is about to. A few in each line.
 fn registers(vm: &Vm, json: bool, step: u32, out: &mut Out) -> bool {
+    /// Of each vCPU: what it does, then its registers.
+    const LINES: u32 = 9;
     let vcpus = vm.vcpus().count() as u32;
-    let Some(slot) = vm.slot(VcpuId(step as u16)) else { return false };
+    let (vcpu, line) = (step / LINES, step % LINES);
+    let Some(slot) = vm.slot(VcpuId(vcpu as u16)) else { return false };
     let found = slot.peek(|vcpu| vcpu.regs.clone());
-    if json {
-        let _ = out.push_str(if step == 0 { "[" } else { "," });
-        let mut to = Writer::new(out);
-        to.object().key("vcpu").number(step.into()).key("state").string(whereabouts(slot.whereabouts()));
-        if let Some(regs) = &found {
-            to.key("pc").hex(regs.pc).key("pstate").hex(regs.pstate).key("x").array();
-            (0..31).for_each(|n| {
-                to.hex(regs.x(n));
-            });
-            to.end_array();
+    let first = (line.saturating_sub(1) as u8).saturating_mul(ROW);
+    let last = line.saturating_add(1) == LINES;
+    match (&found, line) {
+        (_, 0) if json => {
+            let _ = out.push_str(if vcpu == 0 { "[" } else { "," });
+            let mut to = Writer::new(out);
+            to.object().key("vcpu").number(vcpu.into()).key("state").string(whereabouts(slot.whereabouts()));
+            if let Some(regs) = &found {
+                to.key("pc").hex(regs.pc).key("pstate").hex(regs.pstate);
+            }
+            let _ = out.push_str(",\"x\":[");
         }
-        to.end_object();
-        let _ = out.push_str(if step.saturating_add(1) == vcpus { "]" } else { "" });
-        return step.saturating_add(1) < vcpus;
-    }
-    match found {
-        Some(regs) => {
-            let _ = write!(out, "vCPU {step}: pc {:#x} pstate {:#x}", regs.pc, regs.pstate);
-            for first in (0..31).step_by(super::super::report::ROW.into()) {
-                let _ = write!(out, "\r\n{}", super::super::report::Row(&regs, first));
+        (Some(regs), _) if json => {
+            for n in (first..31).take(ROW.into()) {
+                let _ = out.push_str(if n == 0 { "" } else { "," });
+                Writer::new(out).hex(regs.x(n));
             }
         }
-        None => {
-            let _ = write!(
-                out,
-                "vCPU {step}: {}: vm stop or a wait shows its registers",
-                whereabouts(slot.whereabouts())
-            );
+        (Some(regs), 0) => {
+            let _ = write!(out, "vCPU {vcpu}: pc {:#x} pstate {:#x}", regs.pc, regs.pstate);
         }
+        (Some(regs), _) => {
+            let _ = write!(out, "{}", Row(regs, first));
+        }
+        (None, 0) => {
+            let words = whereabouts(slot.whereabouts());
+            let _ = write!(out, "vCPU {vcpu}: {words}: its registers are in its CPU");
+        }
+        (None, _) => {}
     }
-    step.saturating_add(1) < vcpus
+    let ends = vcpu.saturating_add(1) == vcpus;
+    if json && last {
+        let _ = out.push_str(if ends { "]}]" } else { "]}" });
+    }
+    !(last && ends)
 }
