@@ -22,7 +22,7 @@ use crate::vdev::{Bus, Line, Region};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 /// What one CPU wants of another's vCPU: messages in its [`Slot`].
 pub mod event {
@@ -146,8 +146,8 @@ pub struct Vm {
     on: AtomicU16,
     /// It has put something out.
     pub spoke: AtomicBool,
-    /// Its power key was pressed, and it is watched whether it reacts.
-    pub asked: AtomicBool,
+    /// By when it should have reacted to its power key, in ticks; 0 if nobody waits for that.
+    pub asked: AtomicU64,
     stopped: Mutex<Option<Reason>>,
     stopping: AtomicBool,
 }
@@ -177,7 +177,7 @@ impl Vm {
             slots,
             on: AtomicU16::new(0),
             spoke: AtomicBool::new(false),
-            asked: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
             stopped: Mutex::new(None),
             stopping: AtomicBool::new(false),
         }

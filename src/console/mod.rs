@@ -112,8 +112,8 @@ pub trait Front<S> {
     }
     /// Somebody typed to the shell.
     fn typed(&mut self, _: u8) {}
-    /// The log's screen, and the shell's, is shown now.
-    fn shell_shown(&mut self) {}
+    /// The log's screen, and the shell's, is shown now, in place of that one.
+    fn shell_shown(&mut self, _: Screen) {}
     /// Says something to whoever sits at the terminal, as an own line, whatever the log's level is.
     fn say(&mut self, text: fmt::Arguments<'_>) {
         let line = log::Record::builder().args(text).level(log::Level::Info).build();
@@ -196,9 +196,11 @@ impl Console {
 
     /// The shell has read some of what was typed.
     pub fn shell_read<S: Seat>(&self, front: &mut impl Front<S>) {
-        let mut flow = self.flow.lock();
-        if self.is_deaf() && self.screen() == Screen::LOG {
-            self.hear(front, &mut flow);
+        if self.is_deaf() {
+            let mut flow = self.flow.lock();
+            if self.screen() == Screen::LOG {
+                self.hear(front, &mut flow);
+            }
         }
     }
 
@@ -367,6 +369,9 @@ impl Console {
             flow.owed = 2;
         }
         front.say(format_args!("{}", words::Shown { seats, screen: to }));
+        if to == Screen::LOG {
+            front.shell_shown(from);
+        }
         if from == to {
             return;
         }
@@ -379,9 +384,6 @@ impl Console {
         }
         self.want_room(front, flow, true);
         self.state().change(from, to);
-        if to == Screen::LOG {
-            front.shell_shown();
-        }
     }
 
     fn line_is_open(&self) -> bool {

@@ -58,6 +58,7 @@ pub use self::serial::LastWords;
 pub use self::world::World;
 
 use self::world::Desk;
+use crate::console::Screen;
 use crate::machine::{Machine, Ticks};
 use crate::sched::Timers;
 use crate::vcpu::{CpuId, Vcpu, VmId};
@@ -107,8 +108,8 @@ pub struct CpuLoop<'w, M> {
     report: Option<report::Report>,
     /// Keys for the shell that the console has just read.
     typed: heapless::Vec<u8, 64>,
-    /// The shell's screen has just been shown.
-    shell_shown: bool,
+    /// The shell's screen has just been shown, in place of that one.
+    shell_shown: Option<Screen>,
 }
 
 /// Devices of a VM that may have deadlines are among the first so many on its bus.
@@ -143,7 +144,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
             counts: None,
             report: None,
             typed: heapless::Vec::new(),
-            shell_shown: false,
+            shell_shown: None,
         }
     }
 

@@ -169,7 +169,10 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
     #[cold]
     pub(super) fn watchdog(&mut self, vm: VmId, running: Option<&Vcpu>) {
         let Some(vm) = self.world.vm(vm) else { return };
-        if vm.asked.swap(false, Ordering::Relaxed) && !vm.is_stopping() {
+        let by = vm.asked.load(Ordering::Relaxed);
+        if by != 0 && by <= self.machine.now().0 && !vm.is_stopping() {
+            vm.asked.store(0, Ordering::Relaxed);
+            self.watch(vm.id);
             log::warn!(
                 "vm {0}: it has not reacted to its power key; `vm stop {0}` stops it by force",
                 vm.name

@@ -50,8 +50,8 @@ impl<M: Machine> Front<Place> for CpuLoop<'_, M> {
     fn typed(&mut self, byte: u8) {
         let _ = self.typed.push(byte);
     }
-    fn shell_shown(&mut self) {
-        self.shell_shown = true;
+    fn shell_shown(&mut self, from: Screen) {
+        self.shell_shown = Some(from);
     }
     fn press_power_key(&mut self, place: &Place) {
         if let Some(vm) = place {
@@ -169,10 +169,7 @@ impl<'w, M: Machine> CpuLoop<'w, M> {
         if self.report.is_none() {
             self.world.console.refresh(self, &self.world.vms(), Patience::Pause);
             self.serve_shell();
-            if self.shell_is_busy() {
-                self.shell_on();
-            }
-            return;
+            return self.shell_on();
         }
         self.report_on(ROWS_AT_ONCE);
         if self.report.is_none() {

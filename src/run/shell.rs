@@ -1,7 +1,7 @@
 //! The shell at EL2: keys to its editor, lines to what they ask for, answers a few lines at a time.
 //!
 //! One line is answered at a time, and an answer has no state but the number of its next line: what it tells of is looked
-//! up anew for each, so that nothing is held while guests run between. Lock of the shell first, then any other.
+//! up anew for each, so that nothing is held while guests run between. The shell's lock is held with no other.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod answers;
@@ -12,6 +12,7 @@ use super::CpuLoop;
 use super::world::Place;
 use crate::console::Screen;
 use crate::machine::Machine;
+use crate::regs::GuestRegs;
 use crate::shell::{Editor, Event, LINE, Names, parse};
 use alloc::sync::Arc;
 use core::fmt::Write;
@@ -33,13 +34,24 @@ pub(super) struct Shell {
     ahead: Deque<u8, AHEAD>,
     /// The line that is answered, and the number of the answer's next line.
     job: Option<(String<LINE>, u32)>,
+    /// A CPU is at that line now.
+    answering: bool,
+    /// Registers that are told of in several lines.
+    regs: Option<GuestRegs>,
     /// The screen of a VM that was shown before.
     before: Option<Screen>,
 }
 
 impl Shell {
     pub(super) const fn new() -> Self {
-        Self { editor: Editor::new("mz> "), ahead: Deque::new(), job: None, before: None }
+        Self {
+            editor: Editor::new("mz> "),
+            ahead: Deque::new(),
+            job: None,
+            answering: false,
+            regs: None,
+            before: None,
+        }
     }
 }
 
@@ -60,7 +72,7 @@ impl<M: Machine> CpuLoop<'_, M> {
     #[inline]
     pub(super) fn serve_shell(&mut self) {
         let broken = self.world.console.take_broken();
-        if broken || self.shell_shown || !self.typed.is_empty() {
+        if broken || self.shell_shown.is_some() || !self.typed.is_empty() {
             self.hear_shell(broken);
         }
     }
@@ -68,61 +80,74 @@ impl<M: Machine> CpuLoop<'_, M> {
     #[cold]
     fn hear_shell(&mut self, broken: bool) {
         let mut out = Out::new();
-        {
-            let mut shell = self.world.shell.lock();
-            if core::mem::take(&mut self.shell_shown) || broken {
-                // What was on the screen is gone, or has had own lines put after it.
-                if shell.job.is_none() {
-                    shell.editor.show(&mut out);
-                }
-            }
-            for byte in core::mem::take(&mut self.typed) {
-                if byte == INTERRUPT && shell.job.is_some() {
-                    shell.job = None;
-                    shell.ahead.clear();
-                    let _ = out.write_str("^C\r\n");
-                    shell.editor.prompt(&mut out);
-                } else {
-                    // There is room: `shell_takes` was asked.
-                    let _ = shell.ahead.push_back(byte);
-                }
+        let shown = self.shell_shown.take();
+        let mut shell = self.world.shell.lock();
+        if let Some(from) = shown.filter(|from| *from != Screen::LOG) {
+            shell.before = Some(from);
+        }
+        if (shown.is_some() || broken) && shell.job.is_none() {
+            // What was on the screen is gone, or has had own lines put after it.
+            shell.editor.show(&mut out);
+        }
+        for byte in core::mem::take(&mut self.typed) {
+            if byte == INTERRUPT && shell.job.is_some() {
+                shell.job = None;
+                shell.ahead.clear();
+                let _ = out.write_str("^C\r\n");
+                shell.editor.prompt(&mut out);
+            } else {
+                // There is room: `shell_takes` was asked.
+                let _ = shell.ahead.push_back(byte);
             }
         }
+        drop(shell);
         self.say(&out);
-        self.shell_on();
+        // The rest in stays of its own.
+        self.console_soon();
     }
 
     /// Goes on with what waits, the answer under way or a key: one line of it, or one key.
     pub(super) fn shell_on(&mut self) {
         if self.world.console.shell_room() < PIECE {
-            // The terminal's room brings this back.
-            return self.console_soon();
+            // Hidden, it waits until its screen is shown again.
+            if self.world.console.screen() == Screen::LOG {
+                self.console_soon();
+            }
+            return;
         }
         let mut out = Out::new();
         let mut shell = self.world.shell.lock();
-        if let Some((line, step)) = &mut shell.job {
-            let (line, at) = (line.clone(), *step);
-            *step = step.saturating_add(1);
+        if shell.answering {
+            // Another CPU, which goes on with it.
+            return;
+        }
+        if let Some((line, step)) = &shell.job {
+            let (line, step) = (line.clone(), *step);
+            shell.answering = true;
             drop(shell);
-            if !self.answer(&line, at, &mut out) {
-                let mut shell = self.world.shell.lock();
-                shell.job = None;
+            let more = self.answer(&line, step, &mut out);
+            let mut shell = self.world.shell.lock();
+            shell.answering = false;
+            // Ctrl-C may have ended it meanwhile; nobody has begun another.
+            if !more && shell.job.take().is_some() {
                 shell.editor.prompt(&mut out);
+            } else if let Some((_, step)) = &mut shell.job {
+                *step = step.saturating_add(1);
             }
+            drop(shell);
         } else if let Some(byte) = shell.ahead.pop_front() {
             let names = Known(self.world.vms());
             let event = shell.editor.key(byte, &names, &mut out);
-            match event {
-                Event::None | Event::Cancel => {}
-                Event::Line => {
-                    let line = String::try_from(shell.editor.line()).unwrap_or_default();
-                    shell.job = Some((line, 0));
-                }
-                Event::Leave => {
-                    let before = shell.before;
-                    drop(shell);
-                    self.show_screen(before);
-                }
+            if event == Event::Line {
+                let line = String::try_from(shell.editor.line()).unwrap_or_default();
+                shell.job = Some((line, 0));
+            }
+            let before = shell.before;
+            drop(shell);
+            self.world.console.shell_read(self);
+            if event == Event::Leave {
+                self.say(&out);
+                return self.show_screen(before);
             }
         } else {
             drop(shell);
@@ -136,12 +161,6 @@ impl<M: Machine> CpuLoop<'_, M> {
     /// Whether there is room for one more key.
     pub(super) fn shell_takes(&self) -> bool {
         self.world.shell.lock().ahead.len().saturating_add(self.typed.len()) < AHEAD
-    }
-
-    /// Whether the shell has something to do once the terminal has room, or guests have had a moment.
-    pub(super) fn shell_is_busy(&self) -> bool {
-        let shell = self.world.shell.lock();
-        shell.job.is_some() || !shell.ahead.is_empty()
     }
 
     fn say(&mut self, text: &str) {

@@ -191,6 +191,8 @@ impl Gic {
         either!(self, gic => gic.load_rest(vcpu));
         let lists = &mut vcpu.lists;
         lists.hcr_dirty = false;
+        // Nothing physical is active, so nothing is to be let go.
+        lists.release = 0;
         // Traps stay so while it is resident.
         either!(self, gic => gic.load_control(if lists.emulated { lr::HCR_TRAPS } else { lists.hcr }));
         // What others left is nothing of this vCPU's: its own of those are free, and say so.

@@ -7,6 +7,7 @@ use crate::addr::Address;
 use crate::console::Screen;
 use crate::json::Writer;
 use crate::machine::Machine;
+use crate::regs::GuestRegs;
 use crate::shell::{Change, Command, Request, VmRef};
 use crate::slot::Where;
 use crate::vcpu::{VcpuId, VmId};
@@ -61,7 +62,12 @@ impl<M: Machine> CpuLoop<'_, M> {
         let told = match request.command {
             Command::List => Ok(self.list(request.json, step, out)),
             Command::Info(vm) => self.named(vm).map(|vm| info(&vm, request.json, step, out)),
-            Command::Regs(vm) => self.named(vm).map(|vm| registers(&vm, request.json, step, out)),
+            Command::Regs(vm) => self.named(vm).map(|vm| {
+                let mut regs = self.world.shell.lock().regs.take();
+                let more = registers(&vm, &mut regs, request.json, step, out);
+                self.world.shell.lock().regs = regs;
+                more
+            }),
             Command::Console(vm) => self.named(vm).map(|vm| {
                 if vm.without_uart {
                     let _ = write!(out, "vm {} has no serial port", vm.name);
@@ -166,7 +172,8 @@ impl<M: Machine> CpuLoop<'_, M> {
         match change {
             Change::Shutdown => {
                 self.press_power_key(vm);
-                vm.asked.store(true, Ordering::Relaxed);
+                let by = self.after_ms(self.machine.now(), SHUTDOWN_SECONDS.wrapping_mul(1000));
+                vm.asked.store(by.0, Ordering::Relaxed);
                 self.watch_in(vm.id, SHUTDOWN_SECONDS);
                 let _ = write!(out, "vm {}: power key pressed", vm.name);
             }
@@ -279,21 +286,23 @@ fn info(vm: &Vm, json: bool, step: u32, out: &mut Out) -> bool {
 }
 
 /// A vCPU's registers, if they are where one can look: not while it runs, or is about to. A few in each line.
-fn registers(vm: &Vm, json: bool, step: u32, out: &mut Out) -> bool {
+fn registers(vm: &Vm, found: &mut Option<GuestRegs>, json: bool, step: u32, out: &mut Out) -> bool {
     /// Of each vCPU: what it does, then its registers.
     const LINES: u32 = 9;
     let vcpus = vm.vcpus().count() as u32;
     let (vcpu, line) = (step / LINES, step % LINES);
     let Some(slot) = vm.slot(VcpuId(vcpu as u16)) else { return false };
-    let found = slot.peek(|vcpu| vcpu.regs.clone());
+    if line == 0 {
+        *found = slot.peek(|vcpu| vcpu.regs.clone());
+    }
     let first = (line.saturating_sub(1) as u8).saturating_mul(ROW);
     let last = line.saturating_add(1) == LINES;
-    match (&found, line) {
+    match (&*found, line) {
         (_, 0) if json => {
             let _ = out.push_str(if vcpu == 0 { "[" } else { "," });
             let mut to = Writer::new(out);
             to.object().key("vcpu").number(vcpu.into()).key("state").string(whereabouts(slot.whereabouts()));
-            if let Some(regs) = &found {
+            if let Some(regs) = found {
                 to.key("pc").hex(regs.pc).key("pstate").hex(regs.pstate);
             }
             let _ = out.push_str(",\"x\":[");
