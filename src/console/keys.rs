@@ -9,7 +9,7 @@ use crate::vdev::MmioDevice;
 pub const CTRL_G: u8 = 0x07;
 
 /// Keys that one call takes at most.
-const KEYS: usize = 64;
+pub const KEYS: usize = 64;
 
 /// How far somebody is with a command.
 #[derive(Default)]

@@ -28,6 +28,7 @@ mod tests;
 mod words;
 
 pub use self::book::{LOG_BYTES, Line, Log};
+pub use self::keys::KEYS;
 pub use self::state::Screen;
 pub use self::words::stamp;
 use crate::sync::Mutex;

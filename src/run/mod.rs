@@ -58,7 +58,7 @@ pub use self::serial::LastWords;
 pub use self::world::World;
 
 use self::world::Desk;
-use crate::console::Screen;
+use crate::console::{KEYS, Screen};
 use crate::machine::{Machine, Ticks};
 use crate::sched::Timers;
 use crate::vcpu::{CpuId, Vcpu, VmId};
@@ -107,7 +107,7 @@ pub struct CpuLoop<'w, M> {
     /// What is still to be said of a VM that has stopped.
     report: Option<report::Report>,
     /// Keys for the shell that the console has just read.
-    typed: heapless::Vec<u8, 64>,
+    typed: heapless::Vec<u8, KEYS>,
     /// The shell's screen has just been shown, in place of that one.
     shell_shown: Option<Screen>,
 }

@@ -19,6 +19,7 @@ impl<T> Heap<T> {
     }
 
     /// How many entries there are.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.entries.len()
     }

@@ -139,6 +139,7 @@ impl Timers {
     }
 
     /// How many are set.
+    #[cfg(test)]
     pub fn count(&self) -> usize {
         self.heap.len()
     }

@@ -276,8 +276,7 @@ pub static COMMANDS: &[Entry] = &[
         arguments: &[],
         json: true,
         help: "All VMs: number, name, state, vCPUs, memory",
-        more: "The states are created (made, not started), running, paused and stopped, and on the way between them \
-               creating, stopping and resetting. A stopped VM has the reason beside it.",
+        more: "It is running or stopped. A stopped VM has the reason beside it.",
         examples: &["vm list", "vm list --json"],
         make: |_| Some(Command::List),
     },
@@ -352,8 +351,7 @@ pub static COMMANDS: &[Entry] = &[
         arguments: &[Argument::Vm],
         json: false,
         help: "Show a VM's screen and type to it",
-        more: "The escape key and 0 come back here: Ctrl-G 0, unless console.escape= sets another key. The escape \
-               key and ? list all screens.",
+        more: "Ctrl-G 0 comes back here. Ctrl-G ? lists all screens.",
         examples: &["vm console alpha"],
         make: |given| Some(Command::Console(given.vm?)),
     },

@@ -1,7 +1,7 @@
-//! The shell's language and its line: what people type at EL2, and what programs send.
+//! The shell's language and its line: what people type at EL2.
 //!
 //! Pure, and without allocation: keys and lines come in, text and [`Command`]s go out. Who owns the machine carries the
-//! commands out. The host tool sends the same lines, so there is one language, one table of it
+//! commands out. There is one language, and one table of it
 //! ([`COMMANDS`]), and `help`, Tab, the parser and docs/shell.md are all made of that.
 //!
 //! | file | what |
